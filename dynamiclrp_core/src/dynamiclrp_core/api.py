@@ -1,0 +1,347 @@
+"""``relevance``, ``propagate``, ``coverage``: what users call."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .engine import OnMissing, Sweep, inside_backward
+from .errors import InvalidInput, InvalidSeed, NoGraph, NonFinite, UnreachableInput
+from .graph import Graph
+from .ledger import Ledger, total
+from .node import Address, address, kind, leaf, metadata
+from .plugins import preset
+from .promises import Promises
+from .rule import Entry, Rules, Value
+
+Tensors = Tensor | Sequence[Tensor]
+DEEP = 30_000
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One propagation.
+
+    relevance     a tensor per input, in its shape: how much of the output each entry explains
+    coefficients  the c of R = a * c per input; None where relevance arrived (also) in value form
+    at            relevance of the tensors named in ``at``
+    ledger        where every unit went (with ``ledger=True``)
+    promises      the paper's statistics: which forward values were asked for, and where found
+    rules_used    {rule: number of nodes}
+    """
+
+    relevance: tuple[Tensor, ...]
+    coefficients: tuple[Tensor | None, ...]
+    at: tuple[Tensor, ...]
+    ledger: Ledger | None
+    promises: Promises
+    rules_used: dict[str, int] = field(default_factory=dict)
+
+
+def relevance(
+    outputs: Tensors,
+    inputs: Tensors | None = None,
+    output_relevance: Tensor | Sequence[Tensor | None] | None = None,
+    rules: Rules | str = "default",
+    create_graph: bool = False,
+) -> tuple[Tensor, ...]:
+    """Relevance of ``inputs`` for ``outputs``, called like ``torch.autograd.grad``.
+
+    See ``propagate`` for arguments and errors. Returns a tuple with a tensor per input.
+    """
+    return propagate(
+        outputs, inputs, output_relevance, rules=rules, create_graph=create_graph
+    ).relevance
+
+
+def propagate(
+    outputs: Tensors,
+    inputs: Tensors | None = None,
+    output_relevance: Tensor | Sequence[Tensor | None] | None = None,
+    rules: Rules | str = "default",
+    *,
+    at: Tensors = (),
+    create_graph: bool = False,
+    on_missing: OnMissing = "error",
+    allow_unused: bool = False,
+    ledger: bool = False,
+    dtype: torch.dtype | None = None,
+) -> Run:
+    """Explain ``outputs`` in terms of ``inputs`` by layer-wise relevance propagation.
+
+    outputs           tensors with a graph, any shape; several add up
+    inputs            leaves or intermediate tensors. None: the leaves that are not parameters, else
+                      the only embedding output. Naming more inputs may change how products are shared
+    output_relevance  None: an output explains itself (R = y). A tensor of the output's shape: that
+                      relevance, no division by y. A tuple mixes both
+    rules             a preset's name or ``Rules``
+    at                further tensors to read out (latents, parameters); changes nothing
+    create_graph      the result can be differentiated
+    on_missing        for a node without a rule: "error", or explicitly "pass" or "stop"
+    allow_unused      inputs the outputs do not depend on get zeros instead of an error
+    ledger            account for every unit (asks for values: slower)
+    dtype             the rules' dtype; None: coefficients in the model's, values at least float32
+
+    Frees nothing and changes nothing: ``y.backward()`` works afterwards; no hook of yours runs.
+
+    Raises NoGraph, InvalidSeed, InvalidInput, UnreachableInput, MissingRule, Unrecoverable, FreedGraph,
+    ModifiedInPlace, CompiledGraph, NonFinite.
+    """
+    roots = _outputs(outputs)
+    graph = Graph([address(y) for y in roots])
+    if graph.depth > DEEP:
+        warnings.warn(
+            f"this graph is {graph.depth} nodes deep: torch destroys such a chain recursively and may "
+            "overflow the stack when you drop the output; run in a thread with a larger stack "
+            "(threading.stack_size) or shorten the chain by checkpointing",
+            stacklevel=2,
+        )
+    wanted, tensors = _inputs(inputs, graph, "inputs")
+    also, at_tensors = _inputs(at, graph, "at") if not _is_empty(at) else ([], [])
+    _must_reach(graph, wanted, tensors, allow_unused)
+    known = {address(y): y for y in roots}
+    known |= {a: t for a, t in zip([*wanted, *also], [*tensors, *at_tensors]) if t is not None}
+    table = preset(rules) if isinstance(rules, str) else rules
+    seeds = _seeds(roots, output_relevance, dtype, create_graph)
+
+    def swept(check: bool = False) -> Sweep:
+        books = _books(roots, seeds, dtype) if ledger else None
+        sweep = Sweep(
+            graph,
+            wanted,
+            also,
+            table,
+            known,
+            dtype=dtype,
+            ledger=books,
+            on_missing=on_missing,
+            check=check,
+        )
+        with torch.set_grad_enabled(create_graph), _no_autocast():
+            sweep.run(seeds)
+        return sweep
+
+    with torch.inference_mode(False):
+        sweep = inside_backward(swept)
+        with torch.set_grad_enabled(create_graph):
+            found = [_result(sweep, a, dtype) for a in wanted]
+            found_at = [_result(sweep, a, dtype) for a in also]
+        if not all(bool(torch.isfinite(r).all()) for r, _ in found):
+            inside_backward(lambda: swept(check=True))
+            raise NonFinite(
+                "relevance is NaN or infinite, and no rule made it so: the seed or the forward value "
+                "of an input already is"
+            )
+    books = sweep.ledger
+    if books is not None:
+        books.inputs = sum(total(r) for r, _ in found)
+        books.inputs_abs = sum(float(r.detach().abs().sum(dtype=torch.float64)) for r, _ in found)
+    used: Counter[str] = Counter()
+    for rule, count in sweep.used.values():
+        used[rule.id] += count
+    return Run(
+        relevance=tuple(r for r, _ in found),
+        coefficients=tuple(c for _, c in found),
+        at=tuple(r for r, _ in found_at),
+        ledger=books,
+        promises=sweep.values.stats,
+        rules_used=dict(used),
+    )
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Which nodes between outputs and inputs have a rule.
+
+    ``covered`` and ``missing``: {node type: number of nodes}.
+    """
+
+    covered: dict[str, int]
+    missing: dict[str, int]
+
+    @property
+    def fraction(self) -> float:
+        """Share of nodes with a rule."""
+        nodes = sum(self.covered.values()) + sum(self.missing.values())
+        return sum(self.covered.values()) / nodes if nodes else 1.0
+
+
+def coverage(
+    outputs: Tensors, rules: Rules | str = "default", inputs: Tensors | None = None
+) -> Coverage:
+    """Which nodes of the graph of ``outputs`` the ``rules`` cover, without propagating anything."""
+    graph = Graph([address(y) for y in _outputs(outputs)])
+    wanted, _ = _inputs(inputs, graph, "inputs")
+    table = preset(rules) if isinstance(rules, str) else rules
+    sweep = Sweep(graph, wanted, (), table, {})
+    covered: Counter[str] = Counter()
+    missing: Counter[str] = Counter()
+    for node in graph.order:
+        if any(edge in sweep.live for edge in graph.edges[node]):
+            (missing if sweep.row(node) is None else covered)[kind(node)] += 1
+    return Coverage(dict(covered), dict(missing))
+
+
+# -- arguments --------------------------------------------------------------------------------------
+
+
+def _no_autocast() -> Any:
+    stack = torch.autocast("cpu", enabled=False)
+    if not torch.cuda.is_available():
+        return stack
+    from contextlib import ExitStack
+
+    both = ExitStack()
+    both.enter_context(stack)
+    both.enter_context(torch.autocast("cuda", enabled=False))
+    return both
+
+
+def _is_empty(tensors: Tensors) -> bool:
+    return not isinstance(tensors, Tensor) and len(tensors) == 0
+
+
+def _outputs(outputs: Tensors) -> tuple[Tensor, ...]:
+    given = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+    if not given:
+        raise NoGraph("outputs is empty: pass at least one tensor")
+    for i, y in enumerate(given):
+        if not isinstance(y, Tensor):
+            raise NoGraph(f"output {i} is a {type(y).__name__}, not a tensor: pick one, e.g. out.logits")
+        if not y.requires_grad:
+            cause = (
+                "it was computed in inference mode"
+                if y.is_inference()
+                else "it was computed under no_grad, detached, or from tensors without grad"
+            )
+            raise NoGraph(
+                f"output {i} (shape {tuple(y.shape)}) has no grad_fn: {cause}.\n"
+                "  cure: run the forward with grad enabled on an input with x.requires_grad_()"
+            )
+    return given
+
+
+def _inputs(
+    inputs: Tensors | None, graph: Graph, name: str
+) -> tuple[list[Address], list[Tensor | None]]:
+    if inputs is None:
+        return _found_inputs(graph)
+    given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    if not given:
+        raise InvalidInput(f"{name} is empty: pass the tensors to explain, or None")
+    for i, x in enumerate(given):
+        if not isinstance(x, Tensor):
+            raise InvalidInput(f"{name}[{i}] is a {type(x).__name__}, not a tensor")
+        if not (x.is_floating_point() or x.is_complex()):
+            raise InvalidInput(
+                f"{name}[{i}] has dtype {x.dtype} (token ids?): relevance needs a tensor with a gradient."
+                "\n  cure: LRP(model, layer=model.get_input_embeddings()), or inputs_embeds"
+            )
+        if name == "inputs" and isinstance(x, torch.nn.Parameter):
+            raise InvalidInput(
+                f"inputs[{i}] is a Parameter (shape {tuple(x.shape)}): it would change how products are "
+                "shared.\n  cure: read it out with at=[parameter]"
+            )
+        if not x.requires_grad:
+            raise InvalidInput(
+                f"{name}[{i}] (shape {tuple(x.shape)}) does not require grad, so the graph does not reach "
+                "it.\n  cure: x.requires_grad_() before the forward"
+            )
+    return [address(x) for x in given], list(given)
+
+
+def _found_inputs(graph: Graph) -> tuple[list[Address], list[Tensor | None]]:
+    leaves = [(n, v) for n in graph.order if (v := leaf(n)) is not None]
+    data = [(n, v) for n, v in leaves if not isinstance(v, torch.nn.Parameter)]
+    if data:
+        return [Address(n, 0) for n, _ in data], [v for _, v in data]
+    embeddings = [n for n in graph.order if kind(n) == "EmbeddingBackward0"]
+    if len(embeddings) == 1:
+        return [Address(embeddings[0], 0)], [None]
+    shapes = "\n".join(
+        f"    embedding output, shape {tuple(metadata(n)[0].shape)}" for n in embeddings
+    ) or "\n".join(f"    parameter, shape {tuple(v.shape)}" for _, v in leaves[:8])
+    raise InvalidInput(
+        "inputs=None: no leaf but parameters, and not exactly one embedding. Candidates:\n"
+        f"{shapes}\n  cure: propagate(y, inputs=x) with x.requires_grad_() set before the forward, or "
+        "LRP(model, layer=...)"
+    )
+
+
+def _must_reach(
+    graph: Graph, wanted: Sequence[Address], tensors: Sequence[Tensor | None], allow_unused: bool
+) -> None:
+    if allow_unused:
+        return
+    for i, (a, t) in enumerate(zip(wanted, tensors)):
+        if a.node not in graph.position:
+            shape = tuple(metadata(a.node)[a.output].shape) if t is None else tuple(t.shape)
+            raise UnreachableInput(
+                f"inputs[{i}] (shape {shape}, {kind(a.node)}) is not reached from the outputs: they do "
+                "not depend on it, or it was detached or replaced (x = x.to(...)) before use.\n"
+                "  cure: pass the tensor the forward used, or allow_unused=True for zeros"
+            )
+
+
+def _seeds(
+    roots: Sequence[Tensor],
+    given: Tensor | Sequence[Tensor | None] | None,
+    dtype: torch.dtype | None,
+    create_graph: bool,
+) -> list[tuple[Address, Entry]]:
+    seeds = [None] * len(roots) if given is None else given
+    seeds = [seeds] if isinstance(seeds, Tensor) else list(seeds)
+    if len(seeds) != len(roots):
+        raise InvalidSeed(f"{len(seeds)} seeds for {len(roots)} outputs: pass one each, None for R = y")
+    made: list[tuple[Address, Entry]] = []
+    for i, (y, seed) in enumerate(zip(roots, seeds)):
+        if seed is None:
+            made.append((address(y), torch.ones_like(y, dtype=dtype or y.dtype).detach()))
+            continue
+        for what, of_seed, of_y in (
+            ("shape", tuple(seed.shape), tuple(y.shape)),
+            ("device", seed.device, y.device),
+        ):
+            if of_seed != of_y:
+                raise InvalidSeed(f"output_relevance[{i}] has {what} {of_seed}, its output {of_y}")
+        if not seed.is_floating_point():
+            raise InvalidSeed(
+                f"output_relevance[{i}] has dtype {seed.dtype}: relevance is a floating point number"
+            )
+        made.append((address(y), Value(seed if create_graph else seed.detach())))
+    return made
+
+
+def _books(
+    roots: Sequence[Tensor], seeds: Sequence[tuple[Address, Entry]], dtype: torch.dtype | None
+) -> Ledger:
+    books = Ledger(unit_roundoff=torch.finfo(dtype or roots[0].dtype).eps / 2)
+    for y, (_, seed) in zip(roots, seeds):
+        r = seed.relevance if isinstance(seed, Value) else y.detach()
+        books.seed += total(r)
+        books.seed_abs += float(r.detach().abs().sum(dtype=torch.float64))
+    return books
+
+
+def _result(
+    sweep: Sweep, a: Address, dtype: torch.dtype | None
+) -> tuple[Tensor, Tensor | None]:
+    found = sweep.read_out.get((a.node, a.output))
+    if found is None:
+        meta = metadata(a.node)[a.output]
+        zeros = torch.zeros(tuple(meta.shape), dtype=dtype or meta.dtype, device=meta.device)
+        return zeros, zeros
+    c, r, value = found
+    if not torch.is_grad_enabled():
+        value = value.detach()
+    if c is None:
+        assert r is not None
+        return r, None
+    own = value.to(c.dtype) * c
+    return (own, c) if r is None else (own + r, None)

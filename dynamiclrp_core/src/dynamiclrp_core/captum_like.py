@@ -1,0 +1,142 @@
+"""``LRP(model).attribute``: captum's signature, so it fits where captum's methods fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .api import Run, propagate
+from .errors import DynamicLRPError, InvalidInput
+from .record import record
+from .rule import Rules
+
+Target = int | tuple[int, ...] | Tensor | list[Any] | Callable[[Any], Tensor] | None
+
+
+class LRP:
+    """Layer-wise relevance propagation with captum's call.
+
+    ``layer``: a module whose output to explain in terms of (``model.get_input_embeddings()`` for token
+    ids); None: the inputs themselves. ``rules``: a preset's name or ``Rules``. The model is not
+    changed; its forward runs once, recorded, so value rules work on frozen models too.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        layer: nn.Module | None = None,
+        rules: Rules | str = "default",
+    ) -> None:
+        self.model = model
+        self.layer = layer
+        self.rules = rules
+        self.run: Run | None = None
+
+    def attribute(
+        self,
+        inputs: Any,
+        target: Target = None,
+        additional_forward_args: Any = None,
+        return_convergence_delta: bool = False,
+        **propagate_args: Any,
+    ) -> Any:
+        """Relevance of ``inputs`` (batch first), shaped like them; a tuple in gives a tuple out.
+
+        target: index of the explained output per sample. int, tuple of ints (for outputs of more than
+        two dimensions), tensor of one int per sample, list of either, or a function of the model's
+        output that returns the tensor to explain. None: the output has one value per sample.
+        return_convergence_delta: also the tensor of (explained output - sum of relevance) per sample.
+        The last run stays in ``self.run``.
+
+        Raises InvalidInput for integer inputs without ``layer``, and what ``propagate`` raises.
+        """
+        is_tuple = isinstance(inputs, tuple)
+        given = inputs if is_tuple else (inputs,)
+        extra = additional_forward_args
+        extra = () if extra is None else extra if isinstance(extra, tuple) else (extra,)
+        with torch.enable_grad(), record():
+            if self.layer is None:
+                sources = tuple(self._leaf(x, i) for i, x in enumerate(given))
+                explained = _select(self.model(*sources, *extra), target)
+            else:
+                explained, sources = self._through_layer(given, extra, target)
+        self.run = propagate(explained, sources, rules=self.rules, **propagate_args)
+        found = self.run.relevance
+        result = found if is_tuple and self.layer is None else found[0] if len(found) == 1 else found
+        if not return_convergence_delta:
+            return result
+        per_sample = explained.detach().reshape(explained.shape[0], -1).sum(1)
+        for r in found:
+            per_sample = per_sample - r.reshape(r.shape[0], -1).sum(1)
+        return result, per_sample
+
+    @staticmethod
+    def _leaf(x: Any, i: int) -> Tensor:
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            what = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise InvalidInput(
+                f"inputs[{i}] is {what}: relevance needs a float tensor.\n"
+                "  cure: LRP(model, layer=model.get_input_embeddings()) explains token ids"
+            )
+        return x.detach().requires_grad_()
+
+    def _through_layer(
+        self, given: tuple[Any, ...], extra: tuple[Any, ...], target: Target
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        caught: list[Tensor] = []
+
+        def catch(module: nn.Module, args: Any, output: Any) -> Any:
+            tensors = output if isinstance(output, tuple) else (output,)
+            # A frozen layer gives an output without graph: it becomes the leaf to explain.
+            fresh = tuple(
+                t.detach().requires_grad_() if isinstance(t, Tensor) and not t.requires_grad else t
+                for t in tensors
+            )
+            caught.append(next(t for t in fresh if isinstance(t, Tensor)))
+            return fresh if isinstance(output, tuple) else fresh[0]
+
+        assert self.layer is not None
+        handle = self.layer.register_forward_hook(catch)
+        try:
+            explained = _select(self.model(*given, *extra), target)
+        finally:
+            handle.remove()
+        if not caught:
+            raise InvalidInput("layer was not used in the forward: name a module the model calls")
+        return explained, tuple(caught)
+
+
+def _select(output: Any, target: Target) -> Tensor:
+    """The explained values, one per sample, or what a callable target gives."""
+    if callable(target):
+        chosen = target(output)
+        return chosen if chosen.dim() else chosen.reshape(1)
+    if not isinstance(output, Tensor):
+        output = getattr(output, "logits", None) if not isinstance(output, tuple) else output[0]
+    if not isinstance(output, Tensor):
+        raise DynamicLRPError("the model's output is no tensor: pass target=lambda out: ...")
+    if target is None:
+        if output.dim() > 1 and output[0].numel() != 1:
+            raise DynamicLRPError(
+                f"the output has shape {tuple(output.shape)}: name the target to explain "
+                "(int, tuple, tensor of one int per sample, or a function of the output)"
+            )
+        return output.reshape(-1)
+    n = output.shape[0]
+    if isinstance(target, int):
+        target = (target,)
+    if isinstance(target, tuple):
+        return output[(slice(None), *target)].reshape(n)
+    rows = torch.arange(n, device=output.device)
+    if isinstance(target, list) and target and isinstance(target[0], tuple):
+        columns = [torch.as_tensor(c, device=output.device) for c in zip(*target)]
+        return output[(rows, *columns)]
+    index = torch.as_tensor(target, device=output.device).reshape(-1)
+    if index.numel() == 1:
+        index = index.expand(n)
+    if index.numel() != n:
+        raise DynamicLRPError(f"target has {index.numel()} entries for a batch of {n}")
+    return output[rows, index]

@@ -1,0 +1,28 @@
+"""The pack that core itself is: autograd's hand-written nodes, and the preset ``default``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from .handwritten import ROWS
+from .hookspecs import PACK_API as DYNAMICLRP_PACK_API
+from .hookspecs import hookimpl
+from .rule import Row, Rules
+
+
+@hookimpl
+def dynamiclrp_rules() -> Iterable[Row]:
+    return ROWS
+
+
+@hookimpl
+def dynamiclrp_presets() -> Mapping[str, Callable[..., Rules]]:
+    return {"default": default}
+
+
+def default() -> Rules:
+    """Coefficient rules: the price of a gradient, no activation asked for where none is needed."""
+    return Rules(name="default")
+
+
+__all__ = ["DYNAMICLRP_PACK_API", "default", "dynamiclrp_presets", "dynamiclrp_rules"]

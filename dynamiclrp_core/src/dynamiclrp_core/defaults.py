@@ -1,0 +1,280 @@
+"""The default rule of each family: relevance as coefficients, no activation asked for where none is needed.
+
+Every rule states its theorem. ``J`` is the Jacobian of the node, ``c`` the arriving coefficient.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, cast
+
+import torch
+from torch import Tensor
+
+from .errors import Unrecoverable
+from .matchers import Region
+from .numerics import dot, secant
+from .op import Op
+from .rule import Conserves, Entries, Entry, Rule, Value
+
+
+def book_shift(op: Op, c: Tensor, cause: str) -> None:
+    """Book what the constant part of an affine op absorbs: ``sum f(0) * c``."""
+    if op.ledger is None or op.row.shift is None:
+        return
+    try:
+        shift = op.row.shift(op)
+    except Unrecoverable:
+        op.ledger.book_unknown(op.node, cause)
+        return
+    if shift is not None:
+        op.book(cause, dot(shift, c))
+
+
+class Linear(Rule):
+    """``c_in = J^T c`` by the node's own backward: epsilon -> 0 LRP of any op linear in its input.
+
+    Conserves exactly: ``sum x * J^T c = sum (J x) * c = sum y * c``.
+    """
+
+    conserves: ClassVar[Conserves] = "exact"
+
+    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        return op.backward(*c)
+
+
+class Moving(Rule):
+    """Entries only change place: both forms take the node's own backward (a 0/1 matrix).
+
+    Constants that come in with the move (padding, fill values) absorb what falls on them.
+    """
+
+    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        if op.ledger is not None and c[0] is not None:
+            book_shift(op, c[0], "constants")
+        return op.backward(*c)
+
+    def value(self, op: Op, *r: Tensor | None) -> Entries:
+        if op.ledger is not None and op.row.shift is not None and r[0] is not None:
+            op.book("constants", (r[0] * (1 - self._routed(op))).sum())
+        return [None if e is None else Value(e) for e in op.backward(*r)]
+
+    @staticmethod
+    def _routed(op: Op) -> Tensor:
+        """1 where an output entry comes from a live operand, 0 where from a constant."""
+        zeros = [op.zeros(i) for i in range(len(op.edges))]
+        ones = [z + 1 if live else z for z, live in zip(zeros, op.live)]
+        difference = cast(Tensor, op.forward(*ones) - op.forward(*zeros))
+        return torch.nan_to_num(difference)
+
+
+class Elementwise(Rule):
+    """``c_in = c * (f(x) - f(0)) / x``, its limit f'(0) at 0; ``f(0) * c`` is absorbed (constants).
+
+    With f(0) infinite, ``f(x)/x``. Where f(0) = 0 relevance itself passes unchanged (value form).
+    """
+
+    masks: ClassVar[bool] = True
+
+    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        (ci,) = c
+        assert ci is not None
+        row = op.row
+        if op.ledger is not None:
+            offset = op.offset
+            if offset and math.isfinite(offset):
+                op.book("constants", offset * ci.sum(dtype=torch.float64))
+        if row.slope is None:
+            return op.backward(ci)
+        return [ci * row.slope(op), *[None] * (len(op.edges) - 1)]
+
+    def value(self, op: Op, *r: Tensor | None) -> Entries:
+        offset = op.offset
+        if offset == 0 or not math.isfinite(offset):
+            return [Value(cast(Tensor, r[0])), *[None] * (len(op.edges) - 1)]
+        return super().value(op, *r)
+
+
+class Adding(Rule):
+    """``c`` to every term, times its factor: the ratio rule ``R_i = t_i / sum(t) * R``."""
+
+    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        (ci,) = c
+        assert ci is not None and op.row.weights is not None
+        weights = op.row.weights(op)
+        if op.ledger is not None:
+            for i, live in enumerate(op.live):
+                if not live:
+                    try:
+                        op.book("constants", dot(weights[i] * op.input(i), ci))
+                    except Unrecoverable:
+                        op.ledger.book_unknown(op.node, "constants")
+        return [
+            None if not wanted else ci if w == 1 else ci * w
+            for w, wanted in zip(weights, op.wanted)
+        ]
+
+
+class Affine(Rule):
+    """``c_in = J^T c`` for the one live factor; the added term (bias) absorbs ``sum bias * c``."""
+
+    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        (ci,) = c
+        assert ci is not None
+        if op.ledger is not None and (op.row.bias is None or not op.live_bias):
+            book_shift(op, ci, "bias")
+        return self.linear_step(op, ci)
+
+    @staticmethod
+    def linear_step(op: Op, c: Tensor) -> list[Entry]:
+        """``J^T c`` for the operands that are wanted, and for no other (no weight gradient)."""
+        return [op.pull(c, i) if wanted else None for i, wanted in enumerate(op.wanted)]
+
+
+class Product(Affine):
+    """Gradient over the number k of live factors: each takes 1/k (AttnLRP eq. 3.2, 3.3)."""
+
+    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        entries = list(super().coefficient(op, *c))
+        k = op.live_factors
+        if k > 1:
+            for i in op.row.factors:
+                e = entries[i]
+                entries[i] = None if e is None else cast(Tensor, e) / k
+        return entries
+
+
+class Quotient(Rule):
+    """All to the numerator. If only the denominator is live, it is elementwise: ``f(x)/x``."""
+
+    conserves: ClassVar[Conserves] = "exact"
+
+    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        (ci,) = c
+        assert ci is not None
+        above = op.pull(ci, 0) if op.wanted[0] else None
+        # Degree -1 in the denominator: gradient / -1.
+        below = -op.pull(ci, 1) if op.wanted[1] and not op.live[0] else None
+        return [above, below]
+
+
+class Homogeneous(Rule):
+    """Gradient / p for f of degree p: Euler's theorem, ``sum x_i df/dx_i = p f``."""
+
+    conserves: ClassVar[Conserves] = "exact"
+
+    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        degree = op.row.degree(op) if callable(op.row.degree) else op.row.degree
+        assert degree is not None
+        return [None if e is None else e / degree for e in op.backward(*c)]
+
+
+class Gradient(Rule):
+    """The plain gradient. For softmax this is the AttnLRP rule (arXiv 2402.05602, proposition 3.1).
+
+    Not conserving: books ``sum y*c - sum x*c_in``, for softmax ``sum R - sum R_i (x_i - E_p[x])``.
+    """
+
+    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        entries = op.backward(*c)
+        if op.ledger is not None:
+            try:
+                for nr, ci in enumerate(c):
+                    if ci is not None:
+                        op.book("softmax", dot(op.output(nr), ci))
+                for i, e in enumerate(entries):
+                    if e is not None and op.live[i]:
+                        op.book("softmax", -dot(op.input(i), e))
+            except Unrecoverable:
+                op.ledger.book_unknown(op.node, "softmax")
+        return entries
+
+
+class Held(Rule):
+    """All to the operand the matcher chose; the other factor or divisor is held constant."""
+
+    conserves: ClassVar[Conserves] = "exact"
+
+    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        (ci,) = c
+        assert ci is not None
+        return [op.pull(ci, i) if i == op.match else None for i in range(len(op.edges))]
+
+
+class ScalarFunction(Held):
+    """A product that is f(x) of one tensor x: ``c * (f(x) - f(0)) / x``, sent to x itself."""
+
+    conserves: ClassVar[Conserves] = "absorbed"
+
+    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        if isinstance(op.match, int):
+            return super().coefficient(op, *c)
+        (ci,) = c
+        assert ci is not None and isinstance(op.match, Region)
+        region = op.match
+        x = op.sweep.values.edge(region.x)
+        y, _ = self._replayed(op, region, x)
+        zero = torch.zeros_like(x)
+        at_zero, rise = torch.func.jvp(
+            lambda z: self._replayed(op, region, z)[0], (zero,), (torch.ones_like(zero),)
+        )
+        index = self._replayed(op, region, torch.arange(x.numel()).view(x.shape), moves=True)[1]
+        if op.ledger is not None:
+            op.book("constants", dot(at_zero, ci))
+        moved = x.reshape(-1)[index.reshape(-1)].view(y.shape)
+        c_y = ci * secant(y - at_zero, moved, rise)
+        c_x = torch.zeros(x.numel(), dtype=ci.dtype, device=ci.device)
+        c_x = c_x.index_add(0, index.reshape(-1), c_y.reshape(-1).to(ci.dtype)).view(x.shape)
+        op.send_to(region.x)
+        return [c_x]
+
+    @staticmethod
+    def _replayed(
+        op: Op, region: Region, x: Tensor, moves: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """f(x) by the rows' forwards; with ``moves``, where the entries of x go instead."""
+        made: dict[tuple[object, int], Tensor] = {region.x: x}
+        ops = [cast(Op, op.sweep.op(n)) for n in reversed(region.nodes)]
+        for o in [*ops, op]:
+            if moves and o.row.family != "moving":
+                arriving = next(made[e] for e in o.edges if e in made)
+                made[o.node, 0] = arriving.expand(o.shape)
+                continue
+            operands = [made[e] if e in made else o.input(i) for i, e in enumerate(o.edges)]
+            result = o.forward(*operands)
+            for nr, part in enumerate(result if isinstance(result, tuple) else (result,)):
+                made[o.node, nr] = part
+        last = made[op.node, 0]
+        return last, last
+
+
+class Stop(Rule):
+    """Nothing passes: sources, comparisons, indices. All that arrives is booked as stopped."""
+
+    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        if op.ledger is not None:
+            for nr, ci in enumerate(c):
+                if ci is not None:
+                    try:
+                        op.book("stopped", dot(op.output(nr), ci))
+                    except Unrecoverable:
+                        op.ledger.book_unknown(op.node, "stopped")
+        return [None] * len(op.edges)
+
+    def value(self, op: Op, *r: Tensor | None) -> Entries:
+        if op.ledger is not None:
+            for ri in r:
+                if ri is not None:
+                    op.book("stopped", ri.sum())
+        return [None] * len(op.edges)
+
+
+class Pass(Rule):
+    """Relevance passes unchanged to the only live operand, whatever the op does (value form)."""
+
+    conserves: ClassVar[Conserves] = "exact"
+
+    def value(self, op: Op, *r: Tensor | None) -> Entries:
+        (ri,) = r
+        assert ri is not None
+        return [Value(ri) if live else None for live in op.live]

@@ -1,0 +1,391 @@
+"""The relevance sweep: one pass over the graph, outputs first.
+
+Each node is met when everything that consumes its outputs has been passed. Its rule turns what
+arrived into entries for its operands; the edge reduces each to the receiver's shape and dtype and
+adds it to what is already there. That is all; the rest of this file is what a rule may ask for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar, cast
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node
+from torch.utils.checkpoint import CheckpointError
+
+from . import node as nodes
+from .errors import (
+    BadRule,
+    CompiledGraph,
+    DynamicLRPError,
+    FreedGraph,
+    MissingRule,
+    ModifiedInPlace,
+    NonFinite,
+    Unrecoverable,
+)
+from .graph import Graph
+from .ledger import Ledger, total
+from .node import Address, Edge, kind
+from .numerics import dot, fit
+from .op import Op
+from .promises import Values
+from .rule import Entries, Row, Rule, Rules, Value
+
+OnMissing = Literal["error", "pass", "stop"]
+T = TypeVar("T")
+AMPLIFIED = 1e3
+
+
+class Arrival:
+    """What has arrived at a node: a coefficient and a value per output, either may be missing."""
+
+    __slots__ = ("c", "metadata", "r")
+
+    def __init__(self, node: Node) -> None:
+        self.metadata: Sequence[Any] = node._input_metadata
+        self.c: list[Tensor | None] = [None] * len(self.metadata)
+        self.r: list[Tensor | None] | None = None
+
+
+class Sweep:
+    """One run over one graph. Holds everything the run knows; nothing outlives it."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        inputs: Sequence[Address],
+        at: Sequence[Address],
+        rules: Rules,
+        known: dict[Address, Tensor],
+        *,
+        dtype: torch.dtype | None = None,
+        ledger: Ledger | None = None,
+        on_missing: OnMissing = "error",
+        check: bool = False,
+    ) -> None:
+        self.graph = graph
+        self.live = graph.reaching(inputs)
+        self.same = not at
+        self.wanted = graph.reaching([*inputs, *at]) if at else self.live
+        self.targets = frozenset([*inputs, *at])
+        self.rules = rules
+        self.dtype = dtype
+        self.ledger = ledger
+        self.on_missing = on_missing
+        self.check = check
+        self.values = Values(self, known)
+        self.assigned: dict[Node, Rule] = {}
+        self.read_out: dict[tuple[Node, int], tuple[Tensor | None, Tensor | None, Tensor]] = {}
+        self.used: dict[int, tuple[Rule, int]] = {}
+        self._arrived: dict[Node, Arrival] = {}
+        self._ops: dict[Node, Op | None] = {}
+        self._cases: dict[str, Any] = {}
+        self._fields: dict[tuple[type, str], frozenset[str]] = {}
+
+    # -- the pass -----------------------------------------------------------------------------------
+
+    def run(self, seeds: Sequence[tuple[Address, Tensor | Value]]) -> None:
+        """Carry ``seeds`` down to the targets; results are in ``read_out``."""
+        for edge, entry in seeds:
+            if edge in self.wanted:
+                self._arrive(edge, entry)
+        arrived, ops, memo = self._arrived, self._ops, self.values.memo
+        ends = {target.node for target in self.targets}
+        for node in reversed(self.graph.order):
+            here = arrived.pop(node, None)
+            if here is not None:
+                if node in ends:
+                    self._read(node, here)
+                self._step(node, here)
+            if ops:
+                ops.pop(node, None)
+            if memo:
+                memo.pop(node, None)
+
+    def _step(self, node: Node, here: Arrival) -> None:
+        op = self.op(node)
+        if op is None:
+            if not any([edge in self.wanted for edge in self.graph.edges[node]]):
+                return  # nothing further is asked for: an input, a read-out
+            op = self._missing(node)
+            if op is None:
+                return
+        if True not in op.wanted:
+            return
+        try:
+            rule = self.assigned.get(node) or self._choose(op)
+            count = self.used.get(id(rule))
+            self.used[id(rule)] = (rule, 1 if count is None else count[1] + 1)
+            if rule.joins and here.r is not None:
+                self._join(op, here)
+            booked = len(self.ledger.entries) if self.ledger is not None else 0
+            sent: list[Entries] = []
+            for c in here.c:
+                if c is not None:
+                    sent.append(rule.coefficient(op, *here.c))
+                    break
+            if here.r is not None:
+                sent.append(rule.value(op, *here.r))
+        except (DynamicLRPError, CheckpointError):
+            raise
+        except RuntimeError as error:
+            raise self._translated(error, node) from error
+        for entries in sent:
+            if len(entries) != len(op.edges):
+                raise BadRule(
+                    f"{rule.id} returned {len(entries)} entries for {kind(node)}, "
+                    f"which has {len(op.edges)} operands"
+                )
+            for edge, entry, wanted in zip(op.edges, entries, op.wanted):
+                if entry is not None and wanted:
+                    self._arrive(edge, entry)
+        if self.check:
+            self._check_finite(op, sent)
+        if self.ledger is not None:
+            self._balance(op, here, sent, booked)
+
+    def _arrive(self, edge: Edge, entry: Tensor | Value) -> None:
+        """Add ``entry`` to what ``edge`` has received, in the receiver's shape and dtype."""
+        node, nr = edge
+        here = self._arrived.get(cast(Node, node))
+        if here is None:
+            here = self._arrived[cast(Node, node)] = Arrival(cast(Node, node))
+        meta = here.metadata[nr]
+        if type(entry) is Value:
+            dtype = self.dtype or torch.promote_types(meta.dtype, torch.float32)
+            r = fit(entry.relevance, meta.shape, dtype)
+            if here.r is None:
+                here.r = [None] * len(here.c)
+            have = here.r[nr]
+            here.r[nr] = r if have is None else have + r
+            return
+        c = cast(Tensor, entry)
+        dtype = self.dtype or meta.dtype
+        if c.dtype != dtype or c.shape != meta.shape or c.layout != torch.strided:
+            c = fit(c, meta.shape, dtype)
+        have = here.c[nr]
+        here.c[nr] = c if have is None else have + c
+
+    def _read(self, node: Node, here: Arrival) -> None:
+        for nr, c in enumerate(here.c):
+            r = None if here.r is None else here.r[nr]
+            if (node, nr) in self.targets and not (c is None and r is None):
+                value = self.values.edge(Address(node, nr))
+                self.read_out[node, nr] = (c, r, value)
+
+    def _join(self, op: Op, here: Arrival) -> None:
+        assert here.r is not None
+        for i, c in enumerate(here.c):
+            if c is not None:
+                r = c * op.output(i)
+                have = here.r[i]
+                here.r[i] = r if have is None else have + r
+                here.c[i] = None
+
+    def inside(
+        self,
+        seeds: Sequence[tuple[Address, Tensor | Value]],
+        inputs: Sequence[Address],
+        at: Sequence[Address],
+        known: dict[Address, Tensor],
+    ) -> dict[tuple[Node, int], tuple[Tensor | None, Tensor | None, Tensor]]:
+        """Sweep another graph with the same rules: one that a node of this graph hides."""
+        graph = Graph([edge for edge, _ in seeds])
+        inner = Sweep(
+            graph, inputs, at, self.rules, known, dtype=self.dtype, ledger=self.ledger,
+            on_missing=self.on_missing, check=self.check,
+        )  # fmt: skip
+        inner.run(seeds)
+        for key, (rule, count) in inner.used.items():
+            self.used[key] = (rule, count + self.used.get(key, (rule, 0))[1])
+        return inner.read_out
+
+    # -- rules --------------------------------------------------------------------------------------
+
+    def row(self, node: Node) -> Row | None:
+        """The row for ``node``, if there is one."""
+        return self.rules.rows.get(node.name()) or self.rules.rows.get(kind(node))
+
+    def op(self, node: Node) -> Op | None:
+        """The ``Op`` view of ``node``, made once per run; None without a row."""
+        ops = self._ops
+        if node in ops:
+            return ops[node]
+        row = self.row(node)
+        made = ops[node] = None if row is None else Op(node, row, self)
+        return made
+
+    def _choose(self, op: Op) -> Rule:
+        """The first rule of the row whose matcher holds."""
+        row = op.row
+        cases = self._cases.get(row.node)
+        if cases is None:
+            cases = self._cases[row.node] = self.rules.cases(row)
+        for matcher, rule in cases:
+            if matcher is None:
+                op.match = None
+                return cast(Rule, rule)
+            op.match = matcher(op)
+            if op.match is not None and op.match is not False:
+                return cast(Rule, rule)
+        raise self._missing_error(op.node, "none of the matchers of its row holds")
+
+    def rule_of(self, op: Op) -> Rule:
+        """The rule a node gets, for those that must know how a neighbour behaves."""
+        return self.assigned.get(op.node) or self._choose(op)
+
+    def assign(self, node: Node, rule: Rule) -> None:
+        """Fix the rule of a node still to come (a matcher has seen what it is part of)."""
+        self.assigned[node] = rule
+
+    def _missing(self, node: Node) -> Op | None:
+        name = kind(node)
+        if "CompiledFunction" in name:
+            raise CompiledGraph(
+                f"{name}: this part of the forward was compiled into one node, its operations are "
+                "gone.\n  cure: explain the eager model (model._orig_mod, or torch.compiler."
+                "set_stance('force_eager') around the forward)"
+            )
+        if self.on_missing == "error":
+            raise self._missing_error(node, "no rule for it")
+        if self.ledger is not None:
+            self.ledger.book_unknown(node, f"missing rule ({self.on_missing})")
+        if self.on_missing == "stop":
+            return None
+        from .families import passing_through
+
+        return Op(node, passing_through(node), self)
+
+    def _missing_error(self, node: Node, why: str) -> MissingRule:
+        path = self.graph.path(node)
+        shown = " -> ".join(kind(n) for n in path[-6:])
+        packs = ", ".join(self.rules.packs) or "none"
+        name = kind(node)
+        return MissingRule(
+            f"{name}: {why} (node {self.graph.position[node]} of {len(self.graph.order)}, "
+            f"output shape {tuple(nodes.metadata(node)[0].shape)})\n"
+            f"  reached from the output through: {shown}\n"
+            f"  packs loaded: {packs} ({len(self.rules)} rows)\n"
+            f"  if it acts elementwise, add:  rules | Rules.of(elementwise({name!r}, "
+            "forward=lambda op, x: ...))\n"
+            '  or choose explicitly: on_missing="pass" (relevance goes on unchanged) or "stop"'
+        )
+
+    # -- reading nodes ------------------------------------------------------------------------------
+
+    def read(self, node: Node, name: str) -> Any:
+        """A saved field. One unpacked before in this backward by a checkpoint is run again."""
+        try:
+            return nodes.saved(node, name)
+        except CheckpointError:
+            return inside_backward(lambda: nodes.saved(node, name))
+
+    def call(self, node: Node, c: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+        """The node's own backward."""
+        try:
+            return nodes.call(node, c)
+        except CheckpointError:
+            return inside_backward(lambda: nodes.call(node, c))
+
+    def fields(self, node: Node, row: Row) -> frozenset[str]:
+        """Which of the row's operand and result names this node type saves."""
+        key = (type(node), row.node)
+        names = self._fields.get(key)
+        if names is None:
+            wanted = (*row.operands, *row.results)
+            names = frozenset(n for n in wanted if hasattr(type(node), "_saved_" + n))
+            self._fields[key] = names
+        return names
+
+    def packed(self, node: Node, name: str) -> bool:
+        """Whether a hook holds the field, so that reading it costs something."""
+        return nodes.is_packed(node, name)
+
+    # -- diagnosis ----------------------------------------------------------------------------------
+
+    def _translated(self, error: RuntimeError, node: Node) -> Exception:
+        text = str(error)
+        where = f"{kind(node)} (output shape {tuple(nodes.metadata(node)[0].shape)})"
+        if "backward through the graph a second time" in text or "already been freed" in text:
+            return FreedGraph(
+                f"{where}: the graph was freed by an earlier backward.\n"
+                "  cure: explain before y.backward(), or call y.backward(retain_graph=True)"
+            )
+        if "modified by an inplace operation" in text:
+            return ModifiedInPlace(
+                f"{where}: a tensor it saved was changed in place after the forward.\n"
+                f"  cure: run the forward again, or write out of place. torch says: {text}"
+            )
+        if isinstance(error, NotImplementedError):
+            return error
+        path = " -> ".join(kind(n) for n in self.graph.path(node)[-6:])
+        return BadRule(f"the rule of {where} failed: {text}\n  reached through: {path}")
+
+    def _check_finite(self, op: Op, sent: Sequence[Entries]) -> None:
+        for entries in sent:
+            for i, entry in enumerate(entries):
+                t = entry.relevance if isinstance(entry, Value) else entry
+                if t is not None and op.wanted[i] and not bool(torch.isfinite(t).all()):
+                    path = " -> ".join(kind(n) for n in self.graph.path(op.node)[-6:])
+                    raise NonFinite(
+                        f"{kind(op.node)} is the first node whose rule gives NaN or inf, for operand "
+                        f"{i} ({op.row.name_of(i)}).\n  reached through: {path}\n"
+                        "  cure: check the forward for inf, or use a rule with a larger epsilon"
+                    )
+
+    def _balance(self, op: Op, here: Arrival, sent: Sequence[Entries], booked: int) -> None:
+        """Balance one node's own books, where the values to do so can be had."""
+        ledger = self.ledger
+        assert ledger is not None
+        try:
+            arrived = 0.0
+            size = 0.0
+            for nr, c in enumerate(here.c):
+                r = None if here.r is None else here.r[nr]
+                if c is not None:
+                    value = self.values.output(op, nr)
+                    arrived += float(dot(value, c))
+                    size += float(dot(value.abs(), c.abs()))
+                if r is not None:
+                    arrived += total(r)
+                    size += float(r.abs().sum(dtype=torch.float64))
+            gone = 0.0
+            for entries in sent:
+                for i, entry in enumerate(entries):
+                    if entry is None or not op.live[i]:
+                        continue
+                    if isinstance(entry, Value):
+                        gone += total(entry.relevance)
+                        size += float(entry.relevance.abs().sum(dtype=torch.float64))
+                        continue
+                    value = self.values.edge(Address(*cast(Address, op.edges[i])))
+                    c = fit(entry, value.shape, entry.dtype)
+                    gone += float(dot(value, c))
+                    size += float(dot(value.abs(), c.abs()))
+        except Unrecoverable:
+            return
+        absorbed = sum(float(amount) for _, _, amount in ledger.entries[booked:])
+        ledger.residues[op.node] = arrived - gone - absorbed
+        ledger.scale += size
+        if ledger.amplified_at is None and size > AMPLIFIED * max(ledger.seed_abs, 1e-300):
+            ledger.amplified_at = f"{kind(op.node)} (output shape {tuple(op.shape)})"
+
+
+def inside_backward(f: Callable[[], T]) -> T:
+    """Run ``f`` inside a small backward of its own.
+
+    Outside of a running backward a non-reentrant checkpoint re-runs its region for every saved field
+    that is read; inside one it re-runs once. A backward of our own, and not the model's, so that the
+    user's backward still works afterwards.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        start = torch.zeros((), requires_grad=True, device="cpu")
+        end = start * 1.0
+    box: list[T] = []
+    end.register_hook(lambda _: box.append(f()))
+    # Not autograd.grad(end, start): naming inputs makes every node called inside skip its outputs.
+    torch.autograd.backward(end)
+    return box[0]

@@ -1,0 +1,176 @@
+"""One-line constructors of rows. Each family is a theorem about a class of operations.
+
+``operands`` names the operands as in the aten schema, one per edge; autograd saves an operand under
+that name if it saves it at all. ``forward(op, *operands)`` recomputes the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node
+
+from .defaults import (
+    Adding,
+    Affine,
+    Elementwise,
+    Gradient,
+    Held,
+    Homogeneous,
+    Linear,
+    Moving,
+    Pass,
+    Product,
+    Quotient,
+    ScalarFunction,
+    Stop,
+)
+from .errors import BadRule
+from .matchers import bilinear, gate, softmax_by_hand, statistic
+from .node import kind
+from .op import Op
+from .rule import Matcher, Row, Rule
+
+Forward = Callable[..., Any]
+Number = float | Callable[[Op], float]
+
+
+def _row(
+    node: str, family: str, rule: Rule, operands: str, cases: tuple[Any, ...] = (), **facts: Any
+) -> Row:
+    names = tuple(operands.split())
+    variadic = bool(names) and names[0].endswith("*")
+    results = tuple(facts.pop("results", "").split())
+    known = set(Row.__dataclass_fields__)
+    if unknown := set(facts) - known:
+        raise BadRule(f"row {node}: unknown facts {sorted(unknown)}")
+    return Row(
+        node=node,
+        family=family,
+        cases=(*cases, (None, rule)),
+        operands=tuple(n.rstrip("*") for n in names),
+        variadic=variadic,
+        results=results,
+        **facts,
+    )
+
+
+def constant_part(op: Op) -> Tensor | None:
+    """f(0): the op with zeros for its live operands. What is left is constant."""
+    if all(op.live) and op.row.variadic:
+        return None
+    operands = [op.zeros(i) if live else op.input(i) for i, live in enumerate(op.live)]
+    made: Tensor = op.forward(*operands)
+    return made
+
+
+def linear(node: str, operands: str = "self", **facts: Any) -> Row:
+    """Linear in its operand with fixed weights (sum, mean, cumsum, pooling, fft). Theorem: Linear."""
+    return _row(node, "linear", Linear(), operands, degree=1.0, **facts)
+
+
+def moving(node: str, operands: str = "self", *, fills: bool = False, **facts: Any) -> Row:
+    """Moves or selects entries (view, index, cat, max-pool). ``fills``: constants come in too."""
+    if fills:
+        facts.setdefault("shift", constant_part)
+    facts.setdefault("exact", "inverse" in facts)
+    return _row(node, "moving", Moving(), operands, degree=1.0, **facts)
+
+
+def copying(node: str, operands: str = "self", **facts: Any) -> Row:
+    """f(x) = x in other memory, layout or dtype (clone, to). Elementwise, and undone by nothing."""
+    facts.setdefault("inverse", lambda op, y: y)
+    return _row(node, "elementwise", Elementwise(), operands, degree=1.0, exact=True, **facts)
+
+
+def elementwise(
+    node: str,
+    operands: str = "self",
+    *,
+    cases: tuple[tuple[Matcher, Rule], ...] = (),
+    **facts: Any,
+) -> Row:
+    """f(x) entry by entry. Theorem: Elementwise. ``slope(op)``: (f(x)-f(0))/x, None: f'(x) is that."""
+    return _row(node, "elementwise", Elementwise(), operands, cases, **facts)
+
+
+def adding(node: str, operands: str = "self other", **facts: Any) -> Row:
+    """A sum of terms, ``weights(op)`` their factors. Theorem: Adding."""
+    weights = facts["weights"]
+
+    def forward(op: Op, *terms: Tensor) -> Tensor:
+        parts = [t if w == 1 else t * w for w, t in zip(weights(op), terms)]
+        total = parts[0]
+        for part in parts[1:]:
+            total = total + part
+        return total
+
+    facts.setdefault("forward", forward)
+    return _row(node, "adding", Adding(), operands, **facts)
+
+
+def product(node: str, operands: str = "self other", **facts: Any) -> Row:
+    """An elementwise product. A gate, a statistic times its tensor, or a true product."""
+    facts.setdefault("factors", (0, 1))
+    cases = ((gate, ScalarFunction()), (statistic, Held()))
+    return _row(node, "product", Product(), operands, cases, **facts)
+
+
+def quotient(node: str, operands: str = "self other", **facts: Any) -> Row:
+    """An elementwise quotient: softmax by hand, a gate, a statistic, or all to the numerator."""
+    cases = (
+        (softmax_by_hand, Gradient()),
+        (gate, ScalarFunction()),
+        (statistic, Held()),
+    )
+    return _row(node, "quotient", Quotient(), operands, cases, **facts)
+
+
+def affine(node: str, operands: str, *, factors: tuple[int, int], **facts: Any) -> Row:
+    """Bilinear in two factors, plus an added term (mm, addmm, conv). Theorem: Affine or Product."""
+    facts.setdefault("shift", None)
+    return _row(
+        node, "affine", Affine(), operands, ((bilinear, Product()),), factors=factors, **facts
+    )
+
+
+def norm(node: str, operands: str = "input weight bias", **facts: Any) -> Row:
+    """Layer, group, batch norm: only the scale is held constant, so it is affine in its input."""
+    facts.setdefault("factors", (0, 1))
+    facts.setdefault("bias", 2)
+    return _row(node, "norm", Affine(), operands, ((bilinear, Product()),), **facts)
+
+
+def homogeneous(node: str, operands: str = "self", *, degree: Number, **facts: Any) -> Row:
+    """f(tx) = t^p f(x): norms, std, prod. Theorem: Homogeneous (Euler)."""
+    return _row(node, "homogeneous", Homogeneous(), operands, degree=degree, **facts)
+
+
+def winner(node: str, operands: str = "self", **facts: Any) -> Row:
+    """Selects entries by their value (max, sort, max-pool): moves like an index does."""
+    return _row(node, "moving", Moving(), operands, degree=1.0, **facts)
+
+
+def softmax(node: str, operands: str = "self", **facts: Any) -> Row:
+    """Softmax and its relatives: the plain gradient. Theorem: Gradient (AttnLRP)."""
+    return _row(node, "softmax", Gradient(), operands, **facts)
+
+
+def stopping(node: str, operands: str = "self", **facts: Any) -> Row:
+    """No relevance passes: comparisons, sources, indices."""
+    return _row(node, "stop", Stop(), operands, **facts)
+
+
+def custom(node: str, rule: Rule, operands: str = "", *, family: str = "custom", **facts: Any) -> Row:
+    """Any other op: name the rule."""
+    return _row(node, family, rule, operands, **facts)
+
+
+def passing_through(node: Node) -> Row:
+    """What ``on_missing="pass"`` uses for a node without a row."""
+    return _row(kind(node), "missing", Pass(), "")
+
+

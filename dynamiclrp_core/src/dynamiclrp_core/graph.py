@@ -1,0 +1,117 @@
+"""A snapshot of the autograd graph: one iterative walk, then one linear pass for what is live."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+
+from torch.autograd.graph import Node
+
+from .node import Address, Edge
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Python's cyclic collector would rescan every new wrapper again and again: 4x the walk's time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+class Graph:
+    """All nodes that ``roots`` reach, in topological order.
+
+    ``order``: nodes, inputs first. ``edges[node]``: the node's edges, one per operand.
+    ``position[node]``: index in ``order``. ``depth``: length of the longest path walked.
+    """
+
+    __slots__ = ("depth", "edges", "order", "position", "roots")
+
+    def __init__(self, roots: Iterable[Address]) -> None:
+        self.roots = tuple(roots)
+        self.edges: dict[Node, tuple[Edge, ...]] = {}
+        self.order: list[Node] = []
+        self.position: dict[Node, int] = {}
+        self.depth = 0
+        with collector_paused():
+            self._walk()
+
+    def _walk(self) -> None:
+        # Post-order with an explicit stack: a node is met once to open its edges, and once more,
+        # when all below it is done, to take its place in the order.
+        edges, order, position = self.edges, self.order, self.position
+        stack = [root.node for root in self.roots]
+        push, pop = stack.append, stack.pop
+        open_now = deepest = 0
+        while stack:
+            node = stack[-1]
+            below = edges.get(node)
+            if below is None:
+                edges[node] = below = node.next_functions
+                open_now += 1
+                for child, _ in below:
+                    if child is not None and child not in edges:
+                        push(child)
+            else:
+                pop()
+                if node not in position:
+                    if open_now > deepest:
+                        deepest = open_now
+                    open_now -= 1
+                    position[node] = len(order)
+                    order.append(node)
+        self.depth = deepest
+
+    def reaching(self, targets: Collection[Address]) -> Reach:
+        """What depends on ``targets``: the tensors whose relevance must be computed to get there."""
+        return Reach(self, targets)
+
+    def path(self, node: Node) -> list[Node]:
+        """A path from an output down to ``node``, for error messages."""
+        parents: dict[Node, Node | None] = {root.node: None for root in self.roots}
+        for parent in reversed(self.order):
+            if parent in parents:
+                for child, _ in self.edges[parent]:
+                    if child is not None:
+                        parents.setdefault(child, parent)
+        trail: list[Node] = []
+        at: Node | None = node
+        while at is not None:
+            trail.append(at)
+            at = parents.get(at)
+        return trail[::-1]
+
+
+class Reach:
+    """The set of tensors from which ``targets`` can be reached, as a membership test on edges.
+
+    Nodes are live as a whole (``nodes``), except a node of several outputs of which only some are
+    targets and none of whose operands is live: there only those outputs are (``outputs``).
+    """
+
+    __slots__ = ("nodes", "outputs")
+
+    def __init__(self, graph: Graph, targets: Collection[Address]) -> None:
+        self.outputs = frozenset((a.node, a.output) for a in targets)
+        nodes: set[Node] = {a.node for a in targets if len(a.node._input_metadata) == 1}
+        outputs = self.outputs
+        partial = len(nodes) < len({a.node for a in targets})
+        for node in graph.order:
+            for edge in graph.edges[node]:
+                if edge[0] in nodes or (partial and edge in outputs):
+                    nodes.add(node)
+                    break
+        self.nodes = nodes
+
+    def __contains__(self, edge: object) -> bool:
+        return edge[0] in self.nodes or edge in self.outputs  # type: ignore[index]
+
+    def operands(self, edges: tuple[Edge, ...]) -> tuple[bool, ...]:
+        """For each operand, whether it is live."""
+        nodes, outputs = self.nodes, self.outputs
+        return tuple([edge[0] in nodes or edge in outputs for edge in edges])

@@ -1,0 +1,37 @@
+"""The three hooks of a pack. Called once, when packs are loaded; never during a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import pluggy
+
+from .rule import Row, Rules
+
+if TYPE_CHECKING:
+    from .testing import Sample
+
+PACK_API = 1
+"""A pack states ``DYNAMICLRP_PACK_API = 1``; another number is a located error at load."""
+
+hookspec = pluggy.HookspecMarker("dynamiclrp")
+hookimpl = pluggy.HookimplMarker("dynamiclrp")
+
+
+@hookspec
+def dynamiclrp_rules() -> Iterable[Row]:
+    """Rows of this pack, one per node type."""
+    raise NotImplementedError
+
+
+@hookspec
+def dynamiclrp_presets() -> Mapping[str, Callable[..., Rules]]:
+    """Presets of this pack: name -> function of typed parameters that returns overrides."""
+    raise NotImplementedError
+
+
+@hookspec
+def dynamiclrp_samples() -> Iterable[Sample]:
+    """Calls that make autograd build each node of this pack. Read by ``testing`` only."""
+    raise NotImplementedError

@@ -1,0 +1,210 @@
+"""Rules of the field for layers: epsilon, gamma, z+ and the paper's epsilon with a shared bias.
+
+All give coefficients. Even gamma and z+ have one: their numerators split by the sign of the input,
+``R_i = a_i+ u_i + a_i- v_i``, which is ``a_i * (u_i where a_i > 0, v_i elsewhere)``: no division by a.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from .defaults import Adding, Affine
+from .errors import Unrecoverable
+from .numerics import dot, quotient, stabilize
+from .op import Op
+from .rule import Entries, Rule
+
+Bias = Literal["absorb", "share"]
+Constants = Literal["absorb", "pass"]
+
+
+class Epsilon(Rule):
+    """``R_i = x_i sum_j w_ij R_j / (z_j + epsilon sign(z_j))``, Bach et al. 2015, eq. 58.
+
+    For any op that is affine in its live operands: layers, norms, sums, poolings. ``epsilon`` in the
+    units of z. ``bias="absorb"``: an added term takes its share and keeps it. ``bias="share"``: it
+    is first an add of its own by absolute ratio (DynamicLRP), so it takes ``|b| / (|b| + |z - b|)``.
+    ``constants="pass"`` gives untracked added terms no share at all (they need not be known then).
+    """
+
+    epsilon: float = Field(1e-6, ge=0)
+    bias: Bias = "absorb"
+    constants: Constants = "absorb"
+
+    masks: ClassVar[bool] = False
+
+    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        (ci,) = c
+        assert ci is not None
+        if self.epsilon == 0 and self.bias == "absorb" and self.constants == "absorb":
+            return self._step(op, ci)
+        z = op.masked_output()
+        return self._stabilized(op, ci * z, z)
+
+    def value(self, op: Op, *r: Tensor | None) -> Entries:
+        (ri,) = r
+        return self._stabilized(op, cast(Tensor, ri), op.output())
+
+    def _stabilized(self, op: Op, r: Tensor, z: Tensor) -> Entries:
+        shift = self._shift(op)
+        if shift is not None:
+            b, z = shift, z - shift
+            if self._passes(op):
+                pass
+            else:
+                both = z.abs() + b.abs()
+                share = torch.where(both == 0, 1.0, z.abs() / torch.where(both == 0, 1.0, both))
+                if op.ledger is not None:
+                    op.book("bias", (r * (1 - share)).sum())
+                r = r * share
+        s = r / stabilize(z, self.epsilon) if self.epsilon else quotient(r, z)
+        if op.ledger is not None:
+            op.book("epsilon", (r - s * z).sum())
+        return self._step(op, s, separate=shift is not None)
+
+    def _passes(self, op: Op) -> bool:
+        bias = op.row.bias
+        return self.constants == "pass" and bias is not None and op.edges[bias][0] is None
+
+    def _shift(self, op: Op) -> Tensor | None:
+        """The added term, if it is not simply left to absorb its share."""
+        row = op.row
+        if row.shift is None or row.bias is None or op.live_bias:
+            return None
+        if self.bias == "absorb" and not self._passes(op):
+            return None
+        try:
+            return row.shift(op)
+        except Unrecoverable:
+            if self._passes(op):
+                return op.output() - self._without_bias(op)
+            raise
+
+    @staticmethod
+    def _without_bias(op: Op) -> Tensor:
+        operands = [None if i == op.row.bias else op.input(i) for i in range(len(op.edges))]
+        return cast(Tensor, op.forward(*operands))
+
+    def _step(self, op: Op, s: Tensor, separate: bool = False) -> Entries:
+        if separate:
+            return Affine.linear_step(op, s)
+        # The row's own linear step, whatever the family: it books the bias and constants at s.
+        return op.row.cases[-1][1].coefficient(op, s)
+
+
+class _Signed(Rule):
+    """Shared by rules whose numerators split by the sign of input, weight and output."""
+
+    epsilon: float = Field(1e-6, ge=0)
+    zero_bias: bool = False
+
+    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        (ci,) = c
+        z = op.masked_output()
+        return self._signed(op, cast(Tensor, ci) * z, z)
+
+    def value(self, op: Op, *r: Tensor | None) -> Entries:
+        (ri,) = r
+        return self._signed(op, cast(Tensor, ri), op.output())
+
+    def _signed(self, op: Op, r: Tensor, z: Tensor) -> Entries:
+        raise NotImplementedError
+
+    def _parts(self, op: Op) -> tuple[int, Tensor, Tensor, Tensor | None]:
+        """Number of the live factor, its value, the weights, the added term."""
+        row = op.row
+        i, j = row.factors if op.live[row.factors[0]] else row.factors[::-1]
+        bias = None
+        if not self.zero_bias and row.shift is not None and not op.live_bias:
+            bias = row.shift(op)
+        return i, op.input(i), op.input(j), bias
+
+    @staticmethod
+    def _place(op: Op, i: int, x: Tensor | None, w: Tensor) -> list[Tensor | None]:
+        operands: list[Tensor | None] = [None] * len(op.edges)
+        j = next(f for f in op.row.factors if f != i)
+        operands[i], operands[j] = x, w
+        return operands
+
+    def _split(
+        self,
+        op: Op,
+        r: Tensor,
+        i: int,
+        x: Tensor,
+        for_positive: Tensor,
+        for_negative: Tensor,
+        bias: Tensor | None,
+        where: Tensor | None,
+    ) -> Tensor:
+        """Coefficient for x: ``for_positive`` weighs x+, ``for_negative`` x-, denominator their sum."""
+        signed = bool((x < 0).any())
+        z = cast(Tensor, op.forward(*self._place(op, i, x.clamp(min=0), for_positive)))
+        if signed:
+            z = z + cast(Tensor, op.forward(*self._place(op, i, x.clamp(max=0), for_negative)))
+        whole = z if bias is None else z + bias
+        if where is not None:
+            r = torch.where(where, r, 0.0)
+        s = r / stabilize(whole, self.epsilon) if self.epsilon else quotient(r, whole)
+        if op.ledger is not None:
+            if bias is not None:
+                op.book("bias", dot(bias, s))
+            op.book("epsilon", (r - s * whole).sum())
+        c = op.pull(s, i, *self._place(op, i, None, for_positive))
+        if signed:
+            c = torch.where(x < 0, op.pull(s, i, *self._place(op, i, None, for_negative)), c)
+        return c
+
+    @staticmethod
+    def _only(op: Op, i: int, c: Tensor) -> Entries:
+        return [c if j == i else None for j in range(len(op.edges))]
+
+
+class Gamma(_Signed):
+    """Favours contributions of the output's sign by ``1 + gamma`` (Montavon et al. 2019, table 10.1),
+
+    generalised to signed inputs and outputs: for z > 0 the numerators are
+    ``a+ (w + gamma w+) + a- (w + gamma w-)``, for z < 0 ``a+ (w + gamma w-) + a- (w + gamma w+)``,
+    the bias likewise; each divided by its own stabilised sum. Relevance of z = 0 is booked. gamma = 0
+    is the epsilon rule.
+    """
+
+    gamma: float = Field(0.25, ge=0)
+
+    def _signed(self, op: Op, r: Tensor, z: Tensor) -> Entries:
+        i, x, w, b = self._parts(op)
+        g = self.gamma
+        up, down = w + g * w.clamp(min=0), w + g * w.clamp(max=0)
+        b_up = None if b is None else b + g * b.clamp(min=0)
+        b_down = None if b is None else b + g * b.clamp(max=0)
+        if op.ledger is not None:
+            op.book("zero output", (r * (z == 0)).sum())
+        c = self._split(op, r, i, x, up, down, b_up, z > 0)
+        if bool(((z < 0) & (r != 0)).any()):
+            c = c + self._split(op, r, i, x, down, up, b_down, z < 0)
+        return self._only(op, i, c)
+
+
+class ZPlus(_Signed):
+    """Only positive contributions: numerators ``a+ w+ + a- w-``, bias ``b+`` (alpha1-beta0).
+
+    Bach et al. 2015, eq. 60 with alpha = 1; for a >= 0 the z+ rule of Montavon et al. 2017. Where no
+    contribution is positive, relevance is booked under epsilon.
+    """
+
+    def _signed(self, op: Op, r: Tensor, z: Tensor) -> Entries:
+        i, x, w, b = self._parts(op)
+        up, down = w.clamp(min=0), w.clamp(max=0)
+        b_up = None if b is None else b.clamp(min=0)
+        return self._only(op, i, self._split(op, r, i, x, up, down, b_up, None))
+
+
+class SignedRatio(Epsilon):
+    """``R_i = t_i / (sum(t) + epsilon) * R`` for a sum of terms: the epsilon rule by another name."""
+
+
+__all__ = ["Adding", "Epsilon", "Gamma", "SignedRatio", "ZPlus"]

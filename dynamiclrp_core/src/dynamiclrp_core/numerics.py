@@ -1,0 +1,40 @@
+"""The only place with an epsilon."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def stabilize(z: Tensor, epsilon: float) -> Tensor:
+    """``z + epsilon * sign(z)`` with sign(0) = +1: pushes z away from zero, never across it."""
+    return torch.where(z < 0, z - epsilon, z + epsilon)
+
+
+def quotient(a: Tensor, b: Tensor) -> Tensor:
+    """``a / b``, and 0 where b is 0 (differentiable: the discarded branch never divides by 0)."""
+    zero = b == 0
+    return torch.where(zero, 0.0, a / torch.where(zero, 1.0, b))
+
+
+def secant(rise: Tensor, x: Tensor, limit: float | Tensor) -> Tensor:
+    """``rise / x``, and ``limit`` where x is 0: the slope from (0, f(0)) to (x, f(x))."""
+    zero = x == 0
+    return torch.where(zero, limit, rise / torch.where(zero, 1.0, x))
+
+
+def dot(a: Tensor, c: Tensor) -> Tensor:
+    """``sum(a * c)`` in float64, with inf * 0 counted as 0 (masked logits carry -inf)."""
+    product = a.detach().double() * c.detach().double()
+    return torch.where((c == 0).expand_as(product), 0.0, product).sum()
+
+
+def fit(entry: Tensor, shape: Any, dtype: torch.dtype) -> Tensor:
+    """Undo broadcasting: sum ``entry`` to ``shape``; then cast to ``dtype``."""
+    if entry.layout != torch.strided:
+        entry = entry.to_dense()
+    if entry.shape != shape:
+        entry = entry.sum_to_size(shape)
+    return entry if entry.dtype == dtype else entry.to(dtype)

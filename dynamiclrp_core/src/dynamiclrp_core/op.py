@@ -1,0 +1,204 @@
+"""A node as its rule sees it. A rule asks for values; how they were obtained is not its business."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node
+
+from .errors import BadRule
+from .node import Address, Edge, kind, metadata
+from .rule import Row
+
+if TYPE_CHECKING:
+    from .engine import Sweep
+    from .ledger import Ledger
+
+
+class Saved:
+    """``op.saved.dim``: the node's ``_saved_dim``, integers signed, each field unpacked once."""
+
+    __slots__ = ("_cache", "_sweep", "_node")
+
+    def __init__(self, node: Node, sweep: Sweep) -> None:
+        self._node = node
+        self._sweep = sweep
+        self._cache: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        cache = self._cache
+        if name not in cache:
+            cache[name] = self._sweep.read(self._node, name)
+        return cache[name]
+
+
+class Op:
+    """One node, its row, its edges, and which operands matter.
+
+    ``live[i]``: operand i depends on an input, so it takes a share. ``wanted[i]``: an entry for
+    operand i is needed (live, or on the way to a read-out of ``at``).
+    """
+
+    __slots__ = ("edges", "ledger", "live", "match", "node", "row", "saved", "sweep", "wanted")
+
+    def __init__(self, node: Node, row: Row, sweep: Sweep) -> None:
+        self.node = node
+        self.row = row
+        self.sweep = sweep
+        self.edges: tuple[Edge, ...] = sweep.graph.edges[node]
+        self.live = sweep.live.operands(self.edges)
+        self.wanted = self.live if sweep.same else sweep.wanted.operands(self.edges)
+        self.match: Any = None
+        self.saved = Saved(node, sweep)
+        self.ledger: Ledger | None = sweep.ledger
+
+    # -- forward values ---------------------------------------------------------------------------
+
+    def input(self, i: int) -> Tensor:
+        """Forward value of operand ``i``. Raises Unrecoverable if it cannot be had."""
+        return self._in_rule_dtype(self.sweep.values.operand(self, i))
+
+    def inputs(self) -> list[Tensor]:
+        """Forward values of all operands."""
+        return [self.input(i) for i in range(len(self.edges))]
+
+    def output(self, i: int = 0) -> Tensor:
+        """Forward value of output ``i``.
+
+        In a rule dtype above the model's it is computed anew: a denominator must be the sum of
+        exactly the terms in the numerators, and the stored one was rounded.
+        """
+        dtype = self.sweep.dtype
+        if dtype is None or self.dtype == dtype or self.row.forward is None:
+            return self._in_rule_dtype(self.sweep.values.output(self, i))
+        made = self.forward(*self.inputs())
+        return cast(Tensor, made[i] if isinstance(made, tuple) else made)
+
+    def masked_output(self) -> Tensor:
+        """The output, exact wherever the arriving coefficient is not 0 (call with coefficients only)."""
+        if self.sweep.dtype is None:
+            stand_in = self.sweep.values.stand_in(self)
+            if stand_in is not None:
+                return stand_in
+        return self.output()
+
+    def constant(self, name: str) -> Any:
+        """A non-tensor or untracked argument that autograd dropped, as ``record()`` kept it."""
+        return self.sweep.values.constant(self, name)
+
+    def forward(self, *operands: Tensor | None) -> Any:
+        """The row's forward on other operands."""
+        if self.row.forward is None:
+            raise BadRule(f"the row of {self.row.node} has no forward")
+        return self.row.forward(self, *operands)
+
+    # -- linear steps -----------------------------------------------------------------------------
+
+    def backward(self, *c: Tensor | None) -> tuple[Tensor | None, ...]:
+        """The node's own backward, or the vjp of the row's forward where the dtype is not the node's."""
+        if all(ci is None or ci.dtype == m.dtype for ci, m in zip(c, metadata(self.node))):
+            return self.sweep.call(self.node, c)
+        return self._vjp(c)
+
+    def pull(self, c: Tensor, i: int, *operands: Tensor | None) -> Tensor:
+        """Gradient of operand ``i`` alone, at ``operands`` if given, else at the node's own."""
+        if not operands:
+            operands = tuple(
+                None if j in (i, self.row.bias) else self.input(j) for j in range(len(self.edges))
+            )
+        if self.row.pull is not None:
+            return self.row.pull(self, c, i, *operands)
+        at = [o for o in operands]
+        at[i] = self.zeros(i)
+
+        def of_one(x: Tensor) -> Tensor:
+            return cast(Tensor, self.forward(*at[:i], x, *at[i + 1 :]))
+
+        _, vjp = torch.func.vjp(of_one, at[i])
+        return cast(Tensor, vjp(c)[0])
+
+    def _vjp(self, c: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+        # Only operands that are wanted are differentiated; linear ops need their shapes only.
+        which = [i for i, w in enumerate(self.wanted) if w]
+        if self.row.family in ("moving", "linear"):
+            at: list[Tensor | None] = [self.zeros(i) for i in range(len(self.edges))]
+        else:
+            at = list(self.inputs())
+
+        def of_wanted(*x: Tensor) -> Any:
+            operands = list(at)
+            for i, xi in zip(which, x):
+                operands[i] = xi
+            return self.forward(*operands)
+
+        made, vjp = torch.func.vjp(of_wanted, *(at[i] for i in which))
+        if isinstance(made, tuple):
+            seeds: Any = tuple(torch.zeros_like(m) if ci is None else ci for m, ci in zip(made, c))
+        else:
+            seeds = c[0]
+        entries: list[Tensor | None] = [None] * len(self.edges)
+        for i, g in zip(which, vjp(seeds)):
+            entries[i] = g
+        return tuple(entries)
+
+    def zeros(self, i: int) -> Tensor:
+        """Zeros like operand ``i`` (a constant operand: its value)."""
+        node, nr = self.edges[i]
+        if node is None:
+            return self.input(i)
+        meta = metadata(node)[nr]
+        dtype = self.sweep.dtype or meta.dtype
+        return torch.zeros(tuple(meta.shape), dtype=dtype, device=meta.device)
+
+    # -- facts ------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of output 0."""
+        return torch.Size(metadata(self.node)[0].shape)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The model's dtype of output 0."""
+        return cast(torch.dtype, metadata(self.node)[0].dtype)
+
+    def operand_shape(self, i: int) -> torch.Size:
+        """Shape of a tracked operand."""
+        node, nr = self.edges[i]
+        return self.input(i).shape if node is None else torch.Size(metadata(node)[nr].shape)
+
+    @property
+    def live_factors(self) -> int:
+        """How many of the multiplied operands are live."""
+        live = self.live
+        return sum(live[i] for i in self.row.factors)
+
+    @property
+    def live_bias(self) -> bool:
+        """Whether the added term is live, so that it takes its share instead of absorbing it."""
+        return self.row.bias is not None and self.live[self.row.bias]
+
+    @property
+    def offset(self) -> float:
+        """f(0) of an elementwise op."""
+        at_zero = self.row.at_zero
+        return at_zero(self) if callable(at_zero) else at_zero
+
+    def send_to(self, x: Address) -> None:
+        """Entries go to tensor ``x`` instead of to the node's operands (the rule looked past them)."""
+        self.edges, self.live, self.wanted = (x,), (True,), (True,)
+
+    def book(self, cause: str, amount: Tensor) -> None:
+        """Book ``amount`` of relevance that ends at this node. Only call with a ledger."""
+        if self.ledger is not None:
+            self.ledger.book(self.node, cause, amount)
+
+    def _in_rule_dtype(self, t: Tensor) -> Tensor:
+        dtype = self.sweep.dtype
+        return t if dtype is None or not t.is_floating_point() else t.to(dtype)
+
+    def __repr__(self) -> str:
+        return f"Op({kind(self.node)})"
+

@@ -1,0 +1,449 @@
+"""The resolver: forward values that a rule asks for, wherever they can be had.
+
+Note [Promises]
+``op.input(i)`` is a promise when autograd did not store operand i at the node that asks (the origin
+node). Sources are tried from exact and free to costly:
+
+1. saved:      the producer's own saved result, a tensor of the caller, a leaf
+2. consumer:   another consumer saved it (the address of a saved tensor is its grad_fn and output_nr),
+               or saved a view whose ``_base`` it is
+3. move:       a consumer that only moves entries (view, permute) has a value that 1 or 2 finds: undo it
+4. recomputed: the producer's ``forward`` on its own inputs, each of which may be promised again
+5. difference: a sum whose value and other terms are found gives its lost constant
+6. inverse:    a consumer that saved f(x) and has an inverse (tanh, sigmoid, exp); loses digits, so the
+               run notes it
+7. recorded:   ``record()`` kept an untracked operand
+
+and last ``Unrecoverable``. Values depend only on nodes nearer the input, so resolving on demand cannot
+deadlock; the stack is explicit, so depth is no limit; a value is computed at most once per run, and
+its memo is dropped when the sweep passes its node, because all later demands lie nearer the input.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node
+
+from .errors import DynamicLRPError, Unrecoverable
+from .node import Address, kind, leaf, metadata
+from .record import recordings
+
+if TYPE_CHECKING:
+    from .engine import Sweep
+    from .op import Op
+
+
+@dataclass
+class Promises:
+    """The paper's statistics of one run (arXiv 2512.07010).
+
+    promises        distinct values asked for that their origin node had not stored
+    internal_nodes  nodes recomputed to keep them
+    path_length     the paper's delta: edges followed from origins to where values were found
+    max_depth       deepest promise tree
+    nodes           nodes of the graph
+    sources         how many values came from each source of Note [Promises]
+    notes           assumptions made (each also a reason to use ``record()``)
+    """
+
+    promises: int = 0
+    internal_nodes: int = 0
+    path_length: int = 0
+    max_depth: int = 0
+    nodes: int = 0
+    sources: Counter[str] = field(default_factory=Counter)
+    notes: set[str] = field(default_factory=set)
+
+    @property
+    def density(self) -> float:
+        """The paper's rho: promises per node of the graph."""
+        return self.promises / self.nodes if self.nodes else 0.0
+
+    def __str__(self) -> str:
+        where = ", ".join(f"{n} {s}" for s, n in sorted(self.sources.items())) or "none needed"
+        return (
+            f"{self.promises} promises on {self.nodes} nodes (density {self.density:.3f}), "
+            f"{self.internal_nodes} internal nodes, total path length {self.path_length}, "
+            f"max depth {self.max_depth}; values: {where}"
+            + "".join(f"\n  note: {note}" for note in sorted(self.notes))
+        )
+
+
+class Values:
+    """Resolver of one run. ``known``: tensors of the caller, by address."""
+
+    def __init__(self, sweep: Sweep, known: dict[Address, Tensor]) -> None:
+        self.sweep = sweep
+        self.known: dict[tuple[Node, int], Tensor] = dict(known)
+        self.memo: dict[Node, dict[int, Tensor]] = {}
+        self.stats = Promises(nodes=len(sweep.graph.order))
+        self._index: dict[tuple[Node, int], tuple[Node, str, bool]] | None = None
+        self._users: dict[tuple[Node, int], list[Node]] = defaultdict(list)
+        self._leaves: dict[int, tuple[Node, str]] = {}
+
+    # -- what rules call (through Op) ---------------------------------------------------------------
+
+    def operand(self, op: Op, i: int) -> Tensor:
+        """Operand ``i`` of ``op``: saved at the node itself, or promised."""
+        own = self._own(op, i)
+        if own is not None:
+            self.stats.sources["own"] += 1
+            return own
+        node, nr = op.edges[i]
+        if node is not None:
+            return self._value(node, nr, op)
+        return self._constant_operand(op, i, op)
+
+    def output(self, op: Op, nr: int) -> Tensor:
+        """Output ``nr`` of ``op``: saved at the node itself, or promised."""
+        own = self._result(op, nr)
+        if own is not None:
+            self.stats.sources["own"] += 1
+            return own
+        return self._value(op.node, nr, op)
+
+    def edge(self, at: Address) -> Tensor:
+        """The tensor at an address."""
+        value = self.known.get(at)
+        if value is None:
+            op = self.sweep.op(at.node)
+            value = leaf(at.node) if op is None else self.output(op, at.output)
+        if value is None:
+            raise Unrecoverable(f"no row for {kind(at.node)}, whose output is asked for")
+        return value
+
+    def constant(self, op: Op, name: str) -> Any:
+        """Argument ``name`` of the call that made ``op``, from ``record()``."""
+        for recording in recordings():
+            kept = recording.arguments(op.node)
+            if kept is not None and kept.get(name) is not None:
+                self.stats.sources["recorded"] += 1
+                return kept[name]
+        raise self._lost(op, f"argument {name!r}")
+
+    def stand_in(self, op: Op) -> Tensor | None:
+        """The saved result of a relu-like node that alone consumes ``op``'s output, if cheaper.
+
+        Where it differs from the output, the coefficient that comes back through it is 0.
+        """
+        if self._found(op.node, 0) is not None:
+            return None
+        self._scan()
+        users = self._users.get((op.node, 0), [])
+        if len(users) != 1 or (op.node, 0) in self.sweep.targets:
+            return None
+        user = self.sweep.op(users[0])
+        if user is None or not user.row.stands_in or not self.sweep.rule_of(user).masks:
+            return None
+        found = self._found(user.node, 0)
+        if found is not None:
+            self.stats.promises += 1
+            self.stats.sources["stand-in"] += 1
+        return found
+
+    def forget(self, node: Node) -> None:
+        """The sweep has passed ``node``: nobody will ask for its values again."""
+        self.memo.pop(node, None)
+
+    # -- sources 1 to 3: values that exist ----------------------------------------------------------
+
+    def _own(self, op: Op, i: int) -> Tensor | None:
+        """Operand ``i`` as saved at ``op`` itself."""
+        row = op.row
+        if row.variadic or i >= len(row.operands):
+            return None
+        return self._field(op, row.operands[i])
+
+    def _result(self, op: Op, nr: int) -> Tensor | None:
+        """Output ``nr`` as saved at ``op`` itself."""
+        if nr < len(op.row.results):
+            return self._field(op, op.row.results[nr])
+        return None
+
+    def _field(self, op: Op, name: str) -> Tensor | None:
+        if name not in self.sweep.fields(op.node, op.row):
+            return None
+        value = getattr(op.saved, name)
+        return value if isinstance(value, Tensor) else None
+
+    def _found(self, node: Node, nr: int) -> Tensor | None:
+        """The value of (node, nr) if it exists somewhere: memo, known, own, leaf, consumer, move."""
+        made = self.memo.get(node)
+        if made is not None and nr in made:
+            return made[nr]
+        value = self.known.get((node, nr))
+        source = "saved"
+        if value is None:
+            variable = leaf(node)
+            if variable is not None:
+                value, source = self._leaf(variable), "leaf"
+            else:
+                op = self.sweep.op(node)
+                value = None if op is None else self._result(op, nr)
+                if value is None:
+                    value, source = self._from_consumer(node, nr), "consumer"
+                if value is None:
+                    value, source = self._from_move(node, nr), "move"
+        if value is not None:
+            self.stats.sources[source] += 1
+        return value
+
+    def _leaf(self, variable: Tensor) -> Tensor:
+        # A leaf saved somewhere is version-checked there; AccumulateGrad.variable is not.
+        self._scan()
+        saved = self._leaves.get(id(variable))
+        if saved is not None:
+            return cast(Tensor, self.sweep.read(*saved))
+        versions = [v for r in recordings() if (v := r.version(variable)) is not None]
+        if versions and variable._version not in versions:
+            raise DynamicLRPError(
+                f"a leaf of shape {tuple(variable.shape)} was changed in place after the forward "
+                "(an optimizer step?): run the forward again before explaining"
+            )
+        if not versions:
+            self.stats.notes.add("values of leaves are taken as unchanged since the forward")
+        return variable
+
+    def _from_consumer(self, node: Node, nr: int) -> Tensor | None:
+        self._scan()
+        assert self._index is not None
+        entry = self._index.get((node, nr))
+        if entry is None:
+            return None
+        value = cast(Tensor, self.sweep.read(entry[0], entry[1]))
+        return value._base if entry[2] else value
+
+    def _from_move(self, node: Node, nr: int) -> Tensor | None:
+        # Up through consumers that only move entries, then back down undoing each move.
+        self._scan()
+        seen: set[tuple[Node, int]] = set()
+        trails: list[tuple[tuple[Node, int], tuple[Op, ...]]] = [((node, nr), ())]
+        while trails:
+            at, moves = trails.pop()
+            for user in self._users.get(at, ()):
+                op = self.sweep.op(user)
+                if op is None or not op.row.exact or op.edges[0] != at or (user, 0) in seen:
+                    continue
+                seen.add((user, 0))
+                value = self.known.get((user, 0))
+                if value is None:
+                    value = self.memo.get(user, {}).get(0)
+                if value is None:
+                    value = self._result(op, 0)
+                if value is None:
+                    value = self._from_consumer(user, 0)
+                if value is not None:
+                    for move in (op, *moves):
+                        assert move.row.inverse is not None
+                        value = move.row.inverse(move, value)
+                    return value
+                if len(moves) < 8:
+                    trails.append(((user, 0), (op, *moves)))
+        return None
+
+    def _scan(self) -> None:
+        """One pass over the saved fields: which tensor of the graph is saved where."""
+        if self._index is not None:
+            return
+        self._index = index = {}
+        sweep, users = self.sweep, self._users
+        for node in sweep.graph.order:
+            edges = sweep.graph.edges[node]
+            for edge in edges:
+                if edge[0] is not None:
+                    users[cast(Address, edge)].append(node)
+            row = sweep.row(node)
+            if row is None:
+                continue
+            for i, name in enumerate(row.operands):
+                if row.variadic or name not in sweep.fields(node, row):
+                    continue
+                if sweep.packed(node, name):
+                    # Unpacking has a price (a re-run, a copy): trust the row, which says that this
+                    # field is operand i.
+                    if i < len(edges) and edges[i][0] is not None:
+                        index.setdefault(cast(Address, edges[i]), (node, name, False))
+                    continue
+                try:
+                    value = getattr(node, "_saved_" + name)
+                except RuntimeError:
+                    continue  # freed or modified: only an error if a rule asks for it
+                if not isinstance(value, Tensor):
+                    continue
+                if value.grad_fn is not None:
+                    index.setdefault((value.grad_fn, value.output_nr), (node, name, False))
+                elif value.requires_grad:
+                    self._leaves.setdefault(id(value), (node, name))
+                base = value._base
+                if base is not None and base.grad_fn is not None:
+                    index.setdefault((base.grad_fn, base.output_nr), (node, name, True))
+
+    # -- sources 4 to 7: values that must be made ---------------------------------------------------
+
+    def _value(self, node: Node, nr: int, origin: Op) -> Tensor:
+        made = self.memo.get(node)
+        if made is not None and nr in made:
+            return made[nr]
+        self.stats.promises += 1
+        value = self._found(node, nr)
+        if value is not None:
+            self.stats.path_length += 1
+            self.memo.setdefault(node, {})[nr] = value
+            return value
+        self._fulfil(node, origin)
+        return self.memo[node][nr]
+
+    def _fulfil(self, wanted: Node, origin: Op) -> None:
+        """Recompute ``wanted`` from values that exist, depth first with an explicit stack."""
+        lost: dict[Node, Unrecoverable] = {}
+        stack: list[tuple[Node, int]] = [(wanted, 0)]
+        while stack:
+            node, nr = stack[-1]
+            if nr in self.memo.get(node, ()) or node in lost:
+                stack.pop()
+                continue
+            self.stats.max_depth = max(self.stats.max_depth, len(stack))
+            op = self.sweep.op(node)
+            try:
+                if op is None or op.row.forward is None:
+                    raise Unrecoverable(self._no_forward(node, origin))
+                operands, missing = self._operands(op, origin, lost)
+            except Unrecoverable as error:
+                value = self._last_resort(node, nr)
+                if value is None:
+                    lost[node] = error
+                else:
+                    self.memo.setdefault(node, {})[nr] = value
+                stack.pop()
+                continue
+            if missing:
+                stack.extend(missing)
+                continue
+            made = op.row.forward(op, *operands)
+            results = made if isinstance(made, tuple) else (made,)
+            self.memo[node] = {**dict(enumerate(results)), **self.memo.get(node, {})}
+            self.stats.internal_nodes += 1
+            self.stats.sources["recomputed"] += 1
+            stack.pop()
+        if wanted in lost:
+            raise lost[wanted]
+
+    def _operands(
+        self, op: Op, origin: Op, lost: dict[Node, Unrecoverable]
+    ) -> tuple[list[Tensor | None], list[tuple[Node, int]]]:
+        """Operands of ``op`` that exist, and the addresses of those that must be made first."""
+        operands: list[Tensor | None] = []
+        missing: list[tuple[Node, int]] = []
+        for i, (node, nr) in enumerate(op.edges):
+            value = self._own(op, i)
+            if value is None and node is None:
+                if i == op.row.bias and self._no_bias(op):
+                    operands.append(None)
+                    continue
+                value = self._constant_operand(op, i, origin)
+            elif value is None:
+                assert node is not None
+                value = self._found(node, nr)
+                if value is None:
+                    if node in lost:
+                        raise lost[node]
+                    missing.append((node, nr))
+            if value is not None:
+                self.stats.path_length += 1
+            operands.append(value)
+        return operands, missing
+
+    @staticmethod
+    def _no_bias(op: Op) -> bool:
+        return getattr(op.node, "_saved_bias_sym_sizes_opt", None) == (0,)
+
+    def _constant_operand(self, op: Op, i: int, origin: Op) -> Tensor:
+        """An operand that has no node: recorded, or a sum's missing term."""
+        name = op.row.operands[0] if op.row.variadic else op.row.name_of(i)
+        meta = metadata(op.node)[0]
+        for recording in recordings():
+            kept = recording.arguments(op.node)
+            if kept is None:
+                continue
+            value = kept.get(name)
+            value = value[i] if op.row.variadic and isinstance(value, list) else value
+            if value is not None:
+                self.stats.sources["recorded"] += 1
+                if isinstance(value, Tensor):
+                    return value
+                dtype = meta.dtype
+                return torch.as_tensor(value, dtype=dtype, device=meta.device)
+        value = self._difference(op, i)
+        if value is None:
+            raise self._lost(op, f"operand {name!r}", origin)
+        self.stats.sources["difference"] += 1
+        return value
+
+    def _difference(self, op: Op, i: int) -> Tensor | None:
+        """The lost term of a sum: (output - other terms) / its factor, if cancellation allows it."""
+        row = op.row
+        if row.weights is None or row.variadic or op.dtype not in (torch.float32, torch.float64):
+            return None
+        total = self._found(op.node, 0)
+        if total is None:
+            return None
+        weights = row.weights(op)
+        rest = total
+        scale = total.abs().amax() if total.numel() else total.sum()
+        for j, (node, nr) in enumerate(op.edges):
+            if j == i:
+                continue
+            term = None if node is None else self._found(node, nr)
+            if term is None:
+                return None
+            rest = rest - weights[j] * term
+            scale = torch.maximum(scale, (weights[j] * term).abs().amax())
+        if not rest.numel():
+            return rest
+        lost_digits = torch.finfo(op.dtype).eps * scale
+        if bool(lost_digits > 1e-4 * rest.abs().amax()):
+            return None
+        return rest / weights[i]
+
+    def _last_resort(self, node: Node, nr: int) -> Tensor | None:
+        """x from f(x) that a consumer saved. Exact only up to the digits that f kept."""
+        self._scan()
+        for user in self._users.get((node, nr), ()):
+            op = self.sweep.op(user)
+            if op is None or op.row.inverse is None or op.edges[0] != (node, nr) or op.row.exact:
+                continue
+            result = self._result(op, 0)
+            if result is not None:
+                self.stats.sources["inverse"] += 1
+                self.stats.notes.add(
+                    f"inputs of {op.row.node} were inverted from its result (digits are lost where "
+                    "it saturates); record() keeps what is needed to compute them exactly"
+                )
+                return op.row.inverse(op, result)
+        return None
+
+    # -- errors -------------------------------------------------------------------------------------
+
+    def _lost(self, op: Op, what: str, origin: Op | None = None) -> Unrecoverable:
+        origin = origin or op
+        path = " <- ".join(kind(n) for n in self.sweep.graph.path(op.node)[-6:])
+        return Unrecoverable(
+            f"{kind(origin.node)} needs a forward value that depends on {what} of "
+            f"{kind(op.node)} (output shape {tuple(op.shape)}), which autograd does not keep.\n"
+            f"  reached from the output through: {path}\n"
+            "  cure: run the forward under `with dynamiclrp_core.record():`, or use coefficient rules "
+            '(rules="default" asks for nothing here)'
+        )
+
+    def _no_forward(self, node: Node, origin: Op) -> str:
+        path = " <- ".join(kind(n) for n in self.sweep.graph.path(node)[-6:])
+        return (
+            f"{kind(origin.node)} needs the output of {kind(node)}, which was not saved, and no row "
+            f"says how to recompute it.\n  reached from the output through: {path}\n"
+            f"  cure: give the row of {kind(node)} a `forward`"
+        )

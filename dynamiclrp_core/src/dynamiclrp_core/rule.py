@@ -1,0 +1,253 @@
+"""What an operation is (``Row``), how relevance passes through it (``Rule``), and the table of both.
+
+Note [Forms of relevance]
+Relevance of a tensor ``a`` travels as a coefficient ``c``, as a value ``R``, or as one of each:
+``R_total = a * c + R``. A rule has a method per form. Both return one entry per operand: a Tensor is
+a coefficient, a ``Value`` a relevance value, ``None`` nothing. The base class converts between the
+forms, so a rule writes only the one that is natural to it and asks for an activation only there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from .errors import BadRule, DuplicateRule
+from .numerics import quotient
+
+if TYPE_CHECKING:
+    from .op import Op
+
+
+class Value:
+    """An entry in value form: this much relevance, whatever the operand's activation is."""
+
+    __slots__ = ("relevance",)
+
+    def __init__(self, relevance: Tensor) -> None:
+        self.relevance = relevance
+
+
+Entry = Tensor | Value | None
+Entries = Sequence[Entry]
+Matcher = Callable[["Op"], Any]
+Conserves = Literal["exact", "absorbed", "none"]
+
+
+class Rule(BaseModel):
+    """How relevance passes through one node. Parameters are fields: typed, bounded, no extras.
+
+    ``conserves`` is a promise the conformance test holds the rule to: ``exact`` (what comes in goes
+    out), ``absorbed`` (equal after adding what the rule books in the ledger), ``none``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    conserves: ClassVar[Conserves] = "absorbed"
+    masks: ClassVar[bool] = False
+    """Whether the coefficient sent on is 0 wherever the activation's output is 0 but its input not."""
+    joins: ClassVar[bool] = False
+    """Whether the rule must see both forms added up (one that is not linear in relevance)."""
+
+    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        """Entries for coefficients ``c``, one per output of the node (None: nothing arrived)."""
+        return self.value(
+            op, *(None if ci is None else ci * op.output(i) for i, ci in enumerate(c))
+        )
+
+    def value(self, op: Op, *r: Tensor | None) -> Entries:
+        """Entries for relevance values ``r``, one per output. Relevance of a zero output is booked."""
+        c: list[Tensor | None] = []
+        for i, ri in enumerate(r):
+            if ri is None:
+                c.append(None)
+                continue
+            output = op.output(i)
+            if op.ledger is not None:
+                op.book("zero output", (ri * (output == 0)).sum())
+            c.append(quotient(ri, output))
+        return self.coefficient(op, *c)
+
+    @property
+    def id(self) -> str:
+        """``Name(param=value, ...)``: identifies the rule in ``run.rules_used``."""
+        return repr(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One operation. Families (``families.py``) build rows; ``op`` is the node's ``Op`` view.
+
+    node       autograd's name of the node, or ``module.QualName`` of a custom Function
+    family     the theorem that gives the default rule; presets replace rules by family
+    cases      (matcher or None, rule): the first whose matcher holds is used
+    operands   schema names of the operands, one per edge; autograd saves an operand as ``_saved_<name>``.
+               ``"tensors*"``: any number of edges
+    results    names of saved fields that hold the forward outputs, by output number
+    forward    ``(op, *operands) -> output`` (a tuple if there are several)
+    pull       ``(op, c, i, *operands)``: gradient of operand i alone, so that no other is computed
+    inverse    ``(op, output) -> operand 0``
+    exact      whether ``inverse`` loses nothing (a move), not even digits
+    slope      ``(op) -> (f(x) - f(0)) / x``; None: the derivative is that slope (relu, casts)
+    at_zero    f(0), a number or ``(op) -> number``; infinite where f has a pole or no finite limit
+    degree     degree of homogeneity, a number or ``(op) -> number | None``
+    reduces    whether elements are summed or selected over a dimension
+    weights    ``(op) -> factor of each term`` of a sum
+    factors    which operands are multiplied with each other
+    bias       which operand is an added term
+    shift      ``(op) -> f(0)``: what is constant in an affine op (bias, padding), for the ledger
+    stands_in  a relu-like gate: output == input wherever the output is not 0
+    """
+
+    node: str
+    family: str
+    cases: tuple[tuple[Matcher | None, Rule], ...]
+    operands: tuple[str, ...] = ()
+    variadic: bool = False
+    results: tuple[str, ...] = ()
+    forward: Callable[..., Any] | None = None
+    pull: Callable[..., Tensor] | None = None
+    inverse: Callable[[Op, Tensor], Tensor] | None = None
+    exact: bool = False
+    slope: Callable[[Op], Tensor] | None = None
+    at_zero: float | Callable[[Op], float] = 0.0
+    degree: float | Callable[[Op], float | None] | None = None
+    reduces: bool = False
+    weights: Callable[[Op], tuple[float, ...]] | None = None
+    factors: tuple[int, ...] = ()
+    bias: int | None = None
+    shift: Callable[[Op], Tensor | None] | None = None
+    stands_in: bool = False
+    pack: str = ""
+    source: str = ""
+
+    def name_of(self, operand: int) -> str:
+        """Schema name of an operand."""
+        if self.variadic:
+            return f"{self.operands[0]}[{operand}]"
+        return self.operands[operand] if operand < len(self.operands) else f"operand {operand}"
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """Replace a rule: ``key`` is a node type or a family, ``case`` a matcher's name, None or ``"*"``."""
+
+    key: str
+    case: str | None
+    rule: Rule
+    when: Matcher | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rules(Mapping[str, Row]):
+    """An immutable table: node type -> row, with overrides on top. Compose with ``|``.
+
+    ``rules | Rules.of(elementwise("SinhBackward0", ...))`` adds a row,
+    ``rules | override(affine=Epsilon(epsilon=1e-6))`` replaces a family's rule. The right side wins:
+    you wrote it last. Packs, which nobody writes in an order, are joined by ``joined`` instead.
+    """
+
+    rows: Mapping[str, Row] = field(default_factory=dict)
+    overrides: tuple[Override, ...] = ()
+    name: str = "rules"
+    packs: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(*rows: Row, name: str = "rules") -> Rules:
+        """A table of ``rows``. Raises DuplicateRule if two rows name one node."""
+        table: dict[str, Row] = {}
+        for row in rows:
+            if row.node in table:
+                raise DuplicateRule(f"two rows for {row.node} in one table: remove one of them")
+            table[row.node] = row
+        return Rules(rows=table, name=name)
+
+    @staticmethod
+    def joined(packs: Mapping[str, Iterable[Row]]) -> Rules:
+        """The tables of all packs (label "name version"). Raises DuplicateRule naming both packs."""
+        table: dict[str, Row] = {}
+        for label, rows in packs.items():
+            for row in rows:
+                if row.node in table:
+                    first = table[row.node].pack
+                    names = [first.split()[0], label.split()[0]]
+                    raise DuplicateRule(
+                        f"{row.node} has a rule in two packs: {first} and {label}.\n"
+                        "Order of installation must not decide a number, so neither is used. "
+                        "Choose one set of packs, for example:\n"
+                        f'  DYNAMICLRP_PACKS={names[0]}   or   lrp.load_rules(packs=("{names[1]}",))'
+                    )
+                table[row.node] = replace(row, pack=label)
+        return Rules(rows=table, name="default", packs=tuple(packs))
+
+    def __getitem__(self, node: str) -> Row:
+        return self.rows[node]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __or__(self, other: Rules) -> Rules:
+        if not isinstance(other, Rules):
+            return NotImplemented
+        return Rules(
+            rows={**self.rows, **other.rows},
+            overrides=self.overrides + other.overrides,
+            name=f"{self.name} | {other.name}" if other.overrides or other.rows else self.name,
+            packs=self.packs + other.packs,
+        )
+
+    def where(self, when: Matcher, other: Rules) -> Rules:
+        """``self``, with the overrides of ``other`` only where ``when(op)`` holds."""
+        scoped = tuple(replace(o, when=_both(when, o.when)) for o in other.overrides)
+        return replace(self, overrides=self.overrides + scoped)
+
+    def cases(self, row: Row) -> tuple[tuple[Matcher | None, Rule], ...]:
+        """The (matcher, rule) pairs to try for a node of ``row``, overrides applied."""
+        cases = row.cases
+        for o in self.overrides:
+            if o.key not in (row.node, row.family):
+                continue
+            if o.case == "*":
+                replaced: tuple[tuple[Matcher | None, Rule], ...] = ((None, o.rule),)
+            else:
+                replaced = tuple(
+                    (m, o.rule if (None if m is None else m.__name__) == o.case else rule)
+                    for m, rule in cases
+                )
+            if o.when is None:
+                cases = replaced
+            else:
+                cases = tuple((_both(o.when, m), r) for m, r in replaced) + cases
+        return cases
+
+
+def _both(a: Matcher, b: Matcher | None) -> Matcher:
+    if b is None:
+        return a
+
+    def both(op: Op) -> Any:
+        return a(op) and b(op)
+
+    both.__name__ = b.__name__
+    return both
+
+
+def override(name: str = "override", **rules: Rule | Mapping[str, Rule]) -> Rules:
+    """Overrides by family or node type: ``override(affine=Gamma(gamma=0.25), ConvolutionBackward0=ZPlus())``.
+
+    ``product__gate=...`` replaces one case, ``product__all=...`` every case.
+    """
+    made: list[Override] = []
+    for key, rule in rules.items():
+        target, _, case = key.partition("__")
+        if not isinstance(rule, Rule):
+            raise BadRule(f"override({key}=...) takes a Rule, not {type(rule).__name__}")
+        made.append(Override(target, {"": None, "all": "*"}.get(case, case), rule))
+    return Rules(overrides=tuple(made), name=name)

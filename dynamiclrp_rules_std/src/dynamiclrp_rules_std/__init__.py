@@ -1,0 +1,25 @@
+"""The std pack: arithmetic, linear algebra, shape, index, reduction, pooling, norms, losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from dynamiclrp_core.hookspecs import hookimpl
+from dynamiclrp_core.rule import Row, Rules
+
+from . import activation, arithmetic, index, linalg, loss, norm, pool, recurrent, reduce, shape
+from .presets import PRESETS
+
+DYNAMICLRP_PACK_API = 1
+
+TABLES = (arithmetic, activation, linalg, shape, index, reduce, pool, norm, recurrent, loss)
+
+
+@hookimpl
+def dynamiclrp_rules() -> Iterable[Row]:
+    return [row for table in TABLES for row in table.ROWS]
+
+
+@hookimpl
+def dynamiclrp_presets() -> Mapping[str, Callable[..., Rules]]:
+    return PRESETS

@@ -1,0 +1,118 @@
+"""Activations. ``slope`` is (f(x) - f(0)) / x in the form that does not cancel near 0."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from dynamiclrp_core.families import elementwise
+from dynamiclrp_core.numerics import secant
+from dynamiclrp_core.op import Op
+from torch import Tensor
+
+
+def _gelu_slope(op: Op) -> Tensor:
+    x = op.input(0)
+    if op.saved.approximate == "tanh":
+        return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return 0.5 * (1 + torch.erf(x * math.sqrt(0.5)))
+
+
+def _clamped(op: Op, low: float, high: float) -> Tensor:
+    """Slope of clamp(x, low, high)."""
+    x = op.input(0)
+    offset = min(max(0.0, low), high)
+    return secant(x.clamp(low, high) - offset, x, float(low <= 0 <= high))
+
+
+def _hardtanh_at_zero(op: Op) -> float:
+    return min(max(0.0, float(op.saved.min_val)), float(op.saved.max_val))
+
+
+def _clamp_bounds(op: Op) -> tuple[float, float]:
+    low, high = op.saved.min, op.saved.max
+    return (-math.inf if low is None else float(low), math.inf if high is None else float(high))
+
+
+def _softplus_slope(op: Op) -> Tensor:
+    # (softplus(x) - log 2) / x = log((1 + e^x) / 2) / x, which log1p(expm1(x) / 2) keeps exact near 0.
+    x, beta = op.input(0), op.saved.beta
+    bx = x * beta
+    near = torch.log1p(torch.expm1(bx.clamp(max=20)) / 2) / beta
+    far = F.softplus(x, beta, op.saved.threshold) - math.log(2) / beta
+    return secant(torch.where(bx.abs() < 1, near, far), x, 0.5)
+
+
+ROWS = (
+    # The derivative is the slope: own backward.
+    elementwise(
+        "ReluBackward0",
+        results="result",
+        forward=lambda op, x: x.relu(),
+        degree=1.0,
+        stands_in=True,
+    ),
+    elementwise(
+        "LeakyReluBackward0",
+        forward=lambda op, x: F.leaky_relu(x, op.saved.negative_slope),
+        degree=1.0,
+    ),
+    elementwise(
+        "LeakyReluBackward1",
+        results="result",
+        forward=lambda op, x: F.leaky_relu(x, op.saved.negative_slope),
+        inverse=lambda op, y: torch.where(y > 0, y, y / op.saved.negative_slope),
+        degree=1.0,
+    ),
+    # Closed slopes.
+    elementwise(
+        "SigmoidBackward0",
+        results="result",
+        forward=lambda op, x: x.sigmoid(),
+        slope=lambda op: secant((op.input(0) / 2).tanh() / 2, op.input(0), 0.25),
+        at_zero=0.5,
+        inverse=lambda op, y: y.logit(torch.finfo(y.dtype).eps / 2),
+    ),
+    elementwise(
+        "TanhBackward0",
+        results="result",
+        forward=lambda op, x: x.tanh(),
+        slope=lambda op: secant(op.output(), op.input(0), 1.0),
+        inverse=lambda op, y: y.clamp(-1 + torch.finfo(y.dtype).eps, 1 - torch.finfo(y.dtype).eps).atanh(),
+    ),
+    elementwise("GeluBackward0", forward=lambda op, x: F.gelu(x, approximate=op.saved.approximate),
+        slope=_gelu_slope),
+    elementwise("SiluBackward0", forward=lambda op, x: F.silu(x), slope=lambda op: op.input(0).sigmoid()),
+    elementwise("MishBackward0", forward=lambda op, x: F.mish(x),
+        slope=lambda op: F.softplus(op.input(0)).tanh()),
+    elementwise("HardswishBackward0", forward=lambda op, x: F.hardswish(x),
+        slope=lambda op: F.hardsigmoid(op.input(0))),
+    elementwise("HardsigmoidBackward0", forward=lambda op, x: F.hardsigmoid(x), at_zero=0.5,
+        slope=lambda op: secant((op.input(0) / 6).clamp(-0.5, 0.5), op.input(0), 1 / 6)),
+    elementwise("HardtanhBackward0", at_zero=_hardtanh_at_zero,
+        forward=lambda op, x: F.hardtanh(x, op.saved.min_val, op.saved.max_val),
+        slope=lambda op: _clamped(op, float(op.saved.min_val), float(op.saved.max_val))),
+    elementwise("ClampBackward1", forward=lambda op, x: x.clamp(*_clamp_bounds(op)),
+        at_zero=lambda op: min(max(0.0, _clamp_bounds(op)[0]), _clamp_bounds(op)[1]),
+        slope=lambda op: _clamped(op, *_clamp_bounds(op))),
+    elementwise("SoftplusBackward0", at_zero=lambda op: math.log(2) / op.saved.beta,
+        forward=lambda op, x: F.softplus(x, op.saved.beta, op.saved.threshold),
+        slope=_softplus_slope),
+    elementwise("EluBackward0",
+        forward=lambda op, x: _elu(op, x),
+        slope=lambda op: secant(_elu(op, op.input(0)), op.input(0),
+            float(op.saved.alpha * op.saved.scale * op.saved.input_scale))),
+    elementwise("CeluBackward0", forward=lambda op, x: F.celu(x, op.saved.alpha),
+        slope=lambda op: secant(F.celu(op.input(0), op.saved.alpha), op.input(0), 1.0)),
+    elementwise("ErfBackward0", forward=lambda op, x: x.erf(),
+        slope=lambda op: secant(op.input(0).erf(), op.input(0), 2 / math.sqrt(math.pi))),
+    elementwise("NativeDropoutBackward0", forward=lambda op, x: x * op.saved.result1 / (1 - op.saved.p),
+        degree=1.0),
+)  # fmt: skip
+
+
+def _elu(op: Op, x: Tensor) -> Tensor:
+    s = op.saved
+    below: Tensor = s.alpha * torch.expm1((x * s.input_scale).clamp(max=0))
+    return s.scale * torch.where(x > 0, x, below)

@@ -1,0 +1,144 @@
+"""Sums, products, powers: elementwise arithmetic of one or two tensors."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from dynamiclrp_core.defaults import Gradient
+from dynamiclrp_core.families import adding, copying, elementwise, product, quotient
+from dynamiclrp_core.matchers import logsumexp_by_hand
+from dynamiclrp_core.numerics import quotient as divide
+from dynamiclrp_core.numerics import secant
+from dynamiclrp_core.op import Op
+from torch import Tensor
+
+
+def _power_slope(op: Op) -> Tensor:
+    """x**(p-1), 0 at 0 where it has no finite limit (p = 1: 1)."""
+    x, p = op.input(0), op.saved.exponent
+    if p == 1:
+        return torch.ones_like(x)
+    return x ** (p - 1) if p > 1 else divide(x**p, x)
+
+
+def _power_at_zero(op: Op) -> float:
+    p = op.saved.exponent
+    return 0.0 if p > 0 else 1.0 if p == 0 else math.inf
+
+
+def _lerp_weights(op: Op) -> tuple[float, float]:
+    w = op.saved.weight
+    return 1 - w, w
+
+
+
+
+ROWS = (
+    # -- sums ---------------------------------------------------------------------------------------
+    adding("AddBackward0", weights=lambda op: (1, op.saved.alpha)),
+    adding("AddBackward1", "self", weights=lambda op: (1,), forward=lambda op, x: x + op.constant("other")),
+    adding("SubBackward0", weights=lambda op: (1, -op.saved.alpha)),
+    adding("SubBackward1", "self", weights=lambda op: (1,), forward=lambda op, x: x - op.constant("other")),
+    adding("RsubBackward0", weights=lambda op: (-op.saved.alpha, 1)),
+    adding(
+        "RsubBackward1",
+        "self",
+        weights=lambda op: (-op.saved.alpha,),
+        forward=lambda op, x: op.constant("other") - op.saved.alpha * x,
+    ),
+    adding("LerpBackward0", "self end", weights=_lerp_weights),
+    # -- products -----------------------------------------------------------------------------------
+    product(
+        "MulBackward0",
+        forward=lambda op, a, b: a * b,
+        pull=lambda op, c, i, a, b: c * (b if i == 0 else a),
+    ),
+    elementwise(
+        "MulBackward1", forward=lambda op, x: x * op.saved.other, degree=1.0
+    ),  # scalar factor: linear
+    quotient(
+        "DivBackward0",
+        forward=lambda op, a, b: a / b,
+        pull=lambda op, c, i, a, b: c / b if i == 0 else -c * op.input(0) / (op.input(1) ** 2),
+    ),
+    elementwise("DivBackward1", forward=lambda op, x: x / op.saved.other, degree=1.0),
+    # -- one operand --------------------------------------------------------------------------------
+    elementwise("NegBackward0", forward=lambda op, x: -x, inverse=lambda op, y: -y, degree=1.0),
+    elementwise("AbsBackward0", forward=lambda op, x: x.abs(), degree=1.0),
+    elementwise(
+        "ReciprocalBackward0",
+        results="result",
+        forward=lambda op, x: x.reciprocal(),
+        slope=lambda op: op.output() ** 2,
+        at_zero=math.inf,
+        inverse=lambda op, y: 1 / y,
+        degree=-1.0,
+    ),
+    elementwise(
+        "SqrtBackward0",
+        results="result",
+        forward=lambda op, x: x.sqrt(),
+        slope=lambda op: divide(torch.ones_like(op.output()), op.output()),
+        inverse=lambda op, y: y * y,
+        degree=0.5,
+    ),
+    elementwise(
+        "RsqrtBackward0",
+        results="result",
+        forward=lambda op, x: x.rsqrt(),
+        slope=lambda op: op.output() ** 3,
+        at_zero=math.inf,
+        inverse=lambda op, y: y**-2,
+        degree=-0.5,
+    ),
+    elementwise(
+        "PowBackward0",
+        forward=lambda op, x: x**op.saved.exponent,
+        slope=_power_slope,
+        at_zero=_power_at_zero,
+        degree=lambda op: float(op.saved.exponent),
+    ),
+    elementwise(
+        "ExpBackward0",
+        results="result",
+        forward=lambda op, x: x.exp(),
+        slope=lambda op: secant(op.input(0).expm1(), op.input(0), 1.0),
+        at_zero=1.0,
+        inverse=lambda op, y: y.log(),
+    ),
+    elementwise(
+        "Expm1Backward0",
+        results="result",
+        forward=lambda op, x: x.expm1(),
+        slope=lambda op: secant(op.output(), op.input(0), 1.0),
+        inverse=lambda op, y: y.log1p(),
+    ),
+    elementwise(
+        "LogBackward0",
+        forward=lambda op, x: x.log(),
+        slope=lambda op: divide(op.input(0).log(), op.input(0)),
+        at_zero=math.inf,
+        cases=((logsumexp_by_hand, Gradient()),),
+        inverse=lambda op, y: y.exp(),
+    ),
+    elementwise(
+        "Log1PBackward0",
+        forward=lambda op, x: x.log1p(),
+        slope=lambda op: secant(op.input(0).log1p(), op.input(0), 1.0),
+    ),
+    elementwise("ClampMinBackward0", forward=lambda op, x: x.clamp_min(op.saved.min),
+        at_zero=lambda op: max(0.0, float(op.saved.min)), degree=1.0,
+        slope=lambda op: secant(
+            op.input(0).clamp_min(op.saved.min) - max(0.0, float(op.saved.min)),
+            op.input(0), float(op.saved.min <= 0))),
+    elementwise("ClampMaxBackward0", forward=lambda op, x: x.clamp_max(op.saved.max),
+        at_zero=lambda op: min(0.0, float(op.saved.max)), degree=1.0,
+        slope=lambda op: secant(
+            op.input(0).clamp_max(op.saved.max) - min(0.0, float(op.saved.max)),
+            op.input(0), float(op.saved.max >= 0))),
+    copying("CloneBackward0", forward=lambda op, x: x.clone()),
+    copying("ToCopyBackward0", forward=lambda op, x: x.to(op.sweep.dtype or op.dtype)),
+)  # fmt: skip
+
+

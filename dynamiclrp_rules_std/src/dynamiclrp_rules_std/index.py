@@ -1,0 +1,55 @@
+"""Reading and writing by index, mask or condition; embeddings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from dynamiclrp_core.families import moving
+from dynamiclrp_core.op import Op
+from torch import Tensor
+
+
+def _index(op: Op, x: Tensor) -> Tensor:
+    indices: list[Any] = [slice(None) if i is None else i for i in op.saved.indices]
+    return x[tuple(indices)]
+
+
+def _index_put(op: Op, x: Tensor, values: Tensor) -> Tensor:
+    return torch.index_put(x, tuple(op.saved.indices), values, op.saved.accumulate)
+
+
+def _embedding(op: Op, weight: Tensor) -> Tensor:
+    return F.embedding(op.saved.indices, weight)
+
+
+def _embedding_pull(op: Op, c: Tensor, i: int, weight: Any) -> Tensor:
+    # Not the node's own backward: it drops the rows of padding_idx and divides by frequency.
+    rows = c.reshape(-1, c.shape[-1])
+    out = torch.zeros(op.operand_shape(0), dtype=c.dtype, device=c.device)
+    return out.index_add(0, op.saved.indices.reshape(-1), rows)
+
+
+ROWS = (
+    moving("IndexBackward0", forward=_index),
+    moving("IndexSelectBackward0",
+        forward=lambda op, x: x.index_select(op.saved.dim, op.saved.index)),
+    moving("GatherBackward0", forward=lambda op, x: x.gather(op.saved.dim, op.saved.index)),
+    moving("TakeBackward0", forward=lambda op, x: x.take(op.saved.index)),
+    moving("MaskedSelectBackward0", forward=lambda op, x: x.masked_select(op.saved.mask)),
+    moving("EmbeddingBackward0", "weight", forward=_embedding, pull=_embedding_pull),
+    moving("MaskedFillBackward0", fills=True,
+        forward=lambda op, x: x.masked_fill(op.saved.mask, op.constant("value"))),
+    moving("MaskedFillBackward1", "self value", fills=True,
+        forward=lambda op, x, value: x.masked_fill(op.saved.mask, value)),
+    moving("WhereBackward0", "self other", fills=True,
+        forward=lambda op, a, b: torch.where(op.saved.condition, a, b)),
+    moving("ScatterBackward0", "self src", fills=True,
+        forward=lambda op, x, src: x.scatter(op.saved.dim, op.saved.index, src)),
+    moving("IndexPutBackward0", "self values", fills=True, forward=_index_put),
+    moving("SelectScatterBackward0", "self src", fills=True,
+        forward=lambda op, x, src: x.select_scatter(src, op.saved.dim, op.saved.index)),
+    moving("SliceScatterBackward0", "self src", fills=True, forward=lambda op, x, src: x.slice_scatter(
+        src, op.saved.dim, op.saved.start, op.saved.end, op.saved.step)),
+)  # fmt: skip

@@ -1,0 +1,137 @@
+"""Matrix products and convolutions: affine in one live factor, shared between two."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from dynamiclrp_core.families import affine
+from dynamiclrp_core.op import Op
+from torch import Tensor
+
+
+def _mm(c: Tensor, i: int, a: Tensor | None, b: Tensor | None) -> Tensor:
+    """Gradient of one factor of a @ b: the other is all it needs."""
+    if i == 0:
+        assert b is not None
+        return c @ b.mT.conj()
+    assert a is not None
+    return a.mT.conj() @ c
+
+
+def _added(op: Op, added: Tensor | None, z: Tensor) -> Tensor:
+    """beta * added + alpha * z of the add*mm family."""
+    alpha, beta = op.saved.alpha, op.saved.beta
+    z = z if alpha == 1 else z * alpha
+    if added is None:
+        return z
+    return z + (added if beta == 1 else added * beta)
+
+
+def _add_shift(op: Op) -> Tensor | None:
+    beta = op.saved.beta
+    return None if beta == 0 else op.input(0) if beta == 1 else op.input(0) * beta
+
+
+def _pull_added(op: Op, c: Tensor, i: int, added: Any, a: Tensor | None, b: Tensor | None) -> Tensor:
+    if i == 0:
+        return c * op.saved.beta
+    g = _mm(c, i - 1, a, b)
+    return g if op.saved.alpha == 1 else g * op.saved.alpha
+
+
+# -- convolution ------------------------------------------------------------------------------------
+
+
+def _conv(op: Op, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+    s = op.saved
+    return torch.ops.aten.convolution.default(
+        x, w, bias, s.stride, s.padding, s.dilation, s.transposed, s.output_padding, s.groups
+    )
+
+
+def _conv_pull(op: Op, c: Tensor, i: int, x: Any, w: Any, bias: Any) -> Tensor:
+    s = op.saved
+    if i == 2:
+        return c.sum((0, *range(2, c.dim())))
+    # An operand that is not needed for this gradient gives only its shape: the saved one does.
+    x = op.saved.input if x is None else x
+    w = op.saved.weight if w is None else w
+    made = torch.ops.aten.convolution_backward.default(
+        c, x, w, None, s.stride, s.padding, s.dilation, s.transposed, s.output_padding, s.groups,
+        [i == 0, i == 1, False],
+    )  # fmt: skip
+    return cast(Tensor, made[i])
+
+
+def _conv_shift(op: Op) -> Tensor | None:
+    if op.saved.bias_sym_sizes_opt == (0,):
+        return None
+    return op.input(2).view(1, -1, *[1] * (len(op.shape) - 2))
+
+
+ROWS = (
+    affine(
+        "MmBackward0",
+        "self mat2",
+        factors=(0, 1),
+        forward=lambda op, a, b: a @ b,
+        pull=lambda op, c, i, a, b: _mm(c, i, a, b),
+    ),
+    affine(
+        "BmmBackward0",
+        "self mat2",
+        factors=(0, 1),
+        forward=lambda op, a, b: a @ b,
+        pull=lambda op, c, i, a, b: _mm(c, i, a, b),
+    ),
+    affine(
+        "MvBackward0",
+        "self vec",
+        factors=(0, 1),
+        forward=lambda op, a, v: a @ v,
+        pull=lambda op, c, i, a, v: torch.outer(c, v) if i == 0 else a.mT @ c,
+    ),
+    affine(
+        "DotBackward0",
+        "self tensor",
+        factors=(0, 1),
+        forward=lambda op, a, b: a @ b,
+        pull=lambda op, c, i, a, b: c * (b if i == 0 else a),
+    ),
+    affine(
+        "AddmmBackward0",
+        "self mat1 mat2",
+        factors=(1, 2),
+        bias=0,
+        forward=lambda op, added, a, b: _added(op, added, a @ b),
+        pull=_pull_added,
+        shift=_add_shift,
+    ),
+    affine(
+        "BaddbmmBackward0",
+        "self batch1 batch2",
+        factors=(1, 2),
+        bias=0,
+        forward=lambda op, added, a, b: _added(op, added, a @ b),
+        pull=_pull_added,
+        shift=_add_shift,
+    ),
+    affine(
+        "AddmvBackward0",
+        "self mat vec",
+        factors=(1, 2),
+        bias=0,
+        forward=lambda op, added, a, v: _added(op, added, a @ v),
+        shift=_add_shift,
+    ),
+    affine(
+        "ConvolutionBackward0",
+        "input weight bias",
+        factors=(0, 1),
+        bias=2,
+        forward=_conv,
+        pull=_conv_pull,
+        shift=_conv_shift,
+    ),
+)

@@ -1,0 +1,117 @@
+"""Batch and group norm. Only the scale 1/std is held constant; centring by the mean is linear.
+
+``y = gamma * rstd * (x - mean) + beta``, so ``c_x = h - mean(h)`` with ``h = gamma * rstd * c`` where
+the mean is x's own, and ``c_x = h`` where it is a running statistic.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from dynamiclrp_core.families import norm
+from dynamiclrp_core.op import Op
+from torch import Tensor
+
+
+def _per_channel(t: Tensor, dims: int) -> Tensor:
+    return t.view(1, -1, *[1] * (dims - 2))
+
+
+# -- batch norm -------------------------------------------------------------------------------------
+
+
+def _batch_dims(x: Tensor) -> tuple[int, ...]:
+    return (0, *range(2, x.dim()))
+
+
+def _batch_scale(op: Op, dims: int) -> Tensor:
+    """1/std per channel. With create_graph it is computed from x: it is held for relevance only."""
+    s = op.saved
+    if not s.training:
+        rstd = (s.running_var + s.eps).rsqrt()
+    elif torch.is_grad_enabled() or op.sweep.dtype is not None:
+        x = op.input(0)
+        rstd = (x.var(_batch_dims(x), correction=0) + s.eps).rsqrt()
+    else:
+        rstd = s.result2
+    return _per_channel(rstd, dims)
+
+
+def _batch_norm(op: Op, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    s = op.saved
+    mean = _per_channel(s.running_mean, x.dim()) if not s.training else x.mean(_batch_dims(x), True)
+    if s.training:
+        rstd = (x.var(_batch_dims(x), correction=0, keepdim=True) + s.eps).rsqrt()
+    else:
+        rstd = _per_channel((s.running_var + s.eps).rsqrt(), x.dim())
+    y = (x - mean) * rstd
+    y = y if weight is None else y * _per_channel(weight, x.dim())
+    return y if bias is None else y + _per_channel(bias, x.dim())
+
+
+def _batch_pull(op: Op, c: Tensor, i: int, *_: Any) -> Tensor:
+    if i == 2:
+        return c.sum(_batch_dims(c))
+    if i == 1:
+        weight = op.input(1)
+        plain = _batch_norm(op, op.input(0), torch.ones_like(weight), None)
+        return (c * plain).sum(_batch_dims(c))
+    h = c * _batch_scale(op, c.dim())
+    if op.saved.weight is not None:
+        h = h * _per_channel(op.input(1), c.dim())
+    return h - h.mean(_batch_dims(h), True) if op.saved.training else h
+
+
+def _batch_shift(op: Op) -> Tensor | None:
+    dims = len(op.shape)
+    s = op.saved
+    shift = None if s.weight is None else _per_channel(op.input(2), dims)
+    if s.training:
+        return shift
+    centre = _per_channel(s.running_mean, dims) * _batch_scale(op, dims)
+    if s.weight is not None:
+        centre = centre * _per_channel(op.input(1), dims)
+    return -centre if shift is None else shift - centre
+
+
+# -- group norm -------------------------------------------------------------------------------------
+
+
+def _groups(op: Op, t: Tensor) -> Tensor:
+    return t.reshape(op.saved.N, op.saved.group, -1)
+
+
+def _group_norm(op: Op, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    grouped = _groups(op, x)
+    centred = grouped - grouped.mean(-1, True)
+    y = (centred * (grouped.var(-1, correction=0, keepdim=True) + op.saved.eps).rsqrt()).view(x.shape)
+    y = y if weight is None else y * _per_channel(weight, x.dim())
+    return y if bias is None else y + _per_channel(bias, x.dim())
+
+
+def _group_pull(op: Op, c: Tensor, i: int, *_: Any) -> Tensor:
+    if i == 2:
+        return c.sum(_batch_dims(c))
+    if i == 1:
+        plain = _group_norm(op, op.input(0), None, None)
+        return (c * plain).sum(_batch_dims(c))
+    h = c if op.saved.weight is None else c * _per_channel(op.input(1), c.dim())
+    if torch.is_grad_enabled() or op.sweep.dtype is not None:
+        grouped = _groups(op, op.input(0))
+        rstd = (grouped.var(-1, correction=0, keepdim=True) + op.saved.eps).rsqrt()
+    else:
+        rstd = op.saved.result2.unsqueeze(-1)
+    h = _groups(op, h) * rstd
+    return (h - h.mean(-1, True)).view(c.shape)
+
+
+def _group_shift(op: Op) -> Tensor | None:
+    return None if op.saved.weight is None else _per_channel(op.input(2), len(op.shape))
+
+
+ROWS = (
+    norm("NativeBatchNormBackward0", forward=_batch_norm, pull=_batch_pull, shift=_batch_shift),
+    norm("CudnnBatchNormBackward0", forward=_batch_norm, pull=_batch_pull, shift=_batch_shift),
+    norm("NativeGroupNormBackward0", forward=_group_norm, pull=_group_pull, shift=_group_shift),
+)

@@ -1,0 +1,47 @@
+"""Pooling: average pools are linear, max pools select."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from dynamiclrp_core.families import linear, winner
+from dynamiclrp_core.op import Op
+from torch import Tensor
+
+
+def _avg(op: Op, x: Tensor) -> Tensor:
+    s = op.saved
+    pool = F.avg_pool2d if len(s.kernel_size) == 2 else F.avg_pool3d
+    return pool(
+        x, s.kernel_size, s.stride, s.padding, s.ceil_mode, s.count_include_pad, s.divisor_override
+    )
+
+
+def _at_indices(n: int) -> object:
+    """Max pools: the values at the saved flat indices of the last n dimensions."""
+
+    def forward(op: Op, x: Tensor) -> Tensor:
+        indices = op.saved.result1
+        return x.flatten(-n).gather(-1, indices.flatten(-n)).view(indices.shape)
+
+    return forward
+
+
+def _adaptive(op: Op, x: Tensor) -> Tensor:
+    return F.adaptive_avg_pool2d(x, tuple(op.shape[-2:]))
+
+
+def _adaptive3(op: Op, x: Tensor) -> Tensor:
+    return F.adaptive_avg_pool3d(x, tuple(op.shape[-3:]))
+
+
+ROWS = (
+    linear("AvgPool2DBackward0", forward=_avg),
+    linear("AvgPool3DBackward0", forward=_avg),
+    linear("AdaptiveAvgPool2DBackward0", forward=_adaptive),
+    linear("AdaptiveAvgPool3DBackward0", forward=_adaptive3),
+    winner("MaxPool2DWithIndicesBackward0", forward=_at_indices(2)),
+    winner("MaxPool3DWithIndicesBackward0", forward=_at_indices(3)),
+    winner("AdaptiveMaxPool2DBackward0", forward=_at_indices(2)),
+    winner("AdaptiveMaxPool3DBackward0", forward=_at_indices(3)),
+)
+
