@@ -6,6 +6,7 @@ Every rule states its theorem. ``J`` is the Jacobian of the node, ``c`` the arri
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar, cast
 
 import torch
@@ -177,17 +178,22 @@ class Gradient(Rule):
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         entries = op.backward(*c)
-        if op.ledger is not None:
-            try:
-                for nr, ci in enumerate(c):
-                    if ci is not None:
-                        op.book("softmax", dot(op.output(nr), ci))
-                for i, e in enumerate(entries):
-                    if e is not None and op.live[i]:
-                        op.book("softmax", -dot(op.input(i), e))
-            except Unrecoverable:
-                op.ledger.book_unknown(op.node, "softmax")
+        self._book(op, c, entries)
         return entries
+
+    @staticmethod
+    def _book(op: Op, c: Sequence[Tensor | None], entries: Sequence[Tensor | None]) -> None:
+        if op.ledger is None:
+            return
+        try:
+            for nr, ci in enumerate(c):
+                if ci is not None:
+                    op.book("softmax", dot(op.output(nr), ci))
+            for i, e in enumerate(entries):
+                if e is not None and op.live[i]:
+                    op.book("softmax", -dot(op.input(i), e))
+        except Unrecoverable:
+            op.ledger.book_unknown(op.node, "softmax")
 
 
 class Held(Rule):

@@ -1,0 +1,19 @@
+"""The attention pack: softmax, fused attention, layer norm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dynamiclrp_core.hookspecs import hookimpl
+from dynamiclrp_core.rule import Row
+
+from . import norm, sdpa, softmax
+
+DYNAMICLRP_PACK_API = 1
+
+TABLES = (softmax, norm, sdpa)
+
+
+@hookimpl
+def dynamiclrp_rules() -> Iterable[Row]:
+    return [row for table in TABLES for row in table.ROWS]

@@ -1,0 +1,55 @@
+"""Layer norm: 1/std is held constant, centring by the mean is linear."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from dynamiclrp_core.families import norm
+from dynamiclrp_core.op import Op
+from torch import Tensor
+
+
+def _dims(op: Op) -> tuple[int, ...]:
+    return tuple(range(-len(op.saved.normalized_shape), 0))
+
+
+def _plain(op: Op, x: Tensor) -> Tensor:
+    """(x - mean) / std."""
+    return torch.nn.functional.layer_norm(x, op.saved.normalized_shape, eps=_eps(op))
+
+
+def _eps(op: Op) -> float:
+    # Not saved; 1/rstd^2 - var gives it back, and a median of that shrugs off rounding.
+    x, rstd = op.saved.input, op.saved.result2
+    var = x.detach().to(rstd.dtype).var(_dims(op), correction=0, keepdim=True)
+    eps = (rstd.detach().double() ** -2 - var.double()).reshape(-1)
+    return max(float(eps.median()), 0.0) if eps.numel() else 1e-5
+
+
+def _layer_norm(op: Op, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    y = _plain(op, x)
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+def _pull(op: Op, c: Tensor, i: int, *_: Any) -> Tensor:
+    if i == 2:
+        return c
+    if i == 1:
+        return c * _plain(op, op.input(0))
+    h = c if op.saved.weight is None else c * op.input(1)
+    if torch.is_grad_enabled():  # held for relevance, but a function of x for its derivative
+        x = op.input(0)
+        variance = x.var(_dims(op), correction=0, keepdim=True)
+        h = h * (variance + _eps(op)).rsqrt()
+    else:
+        h = h * op.saved.result2.to(h.dtype)
+    return h - h.mean(_dims(op), True)
+
+
+def _shift(op: Op) -> Tensor | None:
+    return None if op.saved.bias is None else op.input(2)
+
+
+ROWS = (norm("NativeLayerNormBackward0", forward=_layer_norm, pull=_pull, shift=_shift),)
