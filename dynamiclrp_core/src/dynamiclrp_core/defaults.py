@@ -78,8 +78,7 @@ class Elementwise(Rule):
     masks: ClassVar[bool] = True
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        (ci,) = c
-        assert ci is not None
+        ci = self.only(c)
         row = op.row
         if op.ledger is not None:
             offset = op.offset
@@ -92,7 +91,7 @@ class Elementwise(Rule):
     def value(self, op: Op, *r: Tensor | None) -> Entries:
         offset = op.offset
         if offset == 0 or not math.isfinite(offset):
-            return [Value(cast(Tensor, r[0])), *[None] * (len(op.edges) - 1)]
+            return [Value(self.only(r)), *[None] * (len(op.edges) - 1)]
         return super().value(op, *r)
 
 
@@ -100,8 +99,8 @@ class Adding(Rule):
     """``c`` to every term, times its factor: the ratio rule ``R_i = t_i / sum(t) * R``."""
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        (ci,) = c
-        assert ci is not None and op.row.weights is not None
+        ci = self.only(c)
+        assert op.row.weights is not None
         weights = op.row.weights(op)
         if op.ledger is not None:
             for i, live in enumerate(op.live):
@@ -120,8 +119,7 @@ class Affine(Rule):
     """``c_in = J^T c`` for the one live factor; the added term (bias) absorbs ``sum bias * c``."""
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        (ci,) = c
-        assert ci is not None
+        ci = self.only(c)
         if op.ledger is not None and (op.row.bias is None or not op.live_bias):
             book_shift(op, ci, "bias")
         return self.linear_step(op, ci)
@@ -151,8 +149,7 @@ class Quotient(Rule):
     conserves: ClassVar[Conserves] = "exact"
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        (ci,) = c
-        assert ci is not None
+        ci = self.only(c)
         above = op.pull(ci, 0) if op.wanted[0] else None
         # Degree -1 in the denominator: gradient / -1.
         below = -op.pull(ci, 1) if op.wanted[1] and not op.live[0] else None
@@ -202,8 +199,7 @@ class Held(Rule):
     conserves: ClassVar[Conserves] = "exact"
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        (ci,) = c
-        assert ci is not None
+        ci = self.only(c)
         return [op.pull(ci, i) if i == op.match else None for i in range(len(op.edges))]
 
 
@@ -215,29 +211,29 @@ class ScalarFunction(Held):
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         if isinstance(op.match, int):
             return super().coefficient(op, *c)
-        (ci,) = c
-        assert ci is not None and isinstance(op.match, Region)
+        ci = self.only(c)
+        assert isinstance(op.match, Region)
         region = op.match
         x = op.sweep.values.edge(region.x)
-        y, _ = self._replayed(op, region, x)
+        y = self._replayed(op, region, x)
         zero = torch.zeros_like(x)
-        at_zero, rise = torch.func.jvp(
-            lambda z: self._replayed(op, region, z)[0], (zero,), (torch.ones_like(zero),)
-        )
-        index = self._replayed(op, region, torch.arange(x.numel()).view(x.shape), moves=True)[1]
+        # Entry by entry, so J^T 1 is f'(0) (summed over the copies, if the region repeats entries).
+        at_zero, vjp = torch.func.vjp(lambda z: self._replayed(op, region, z), zero)
+        start = torch.arange(x.numel(), device=x.device).view(x.shape)
+        index = self._replayed(op, region, start, moves=True).reshape(-1)
+        copies = torch.bincount(index, minlength=x.numel()).clamp(min=1)
+        rise = (vjp(torch.ones_like(y))[0].reshape(-1) / copies)[index].view(y.shape)
         if op.ledger is not None:
             op.book("constants", dot(at_zero, ci))
-        moved = x.reshape(-1)[index.reshape(-1)].view(y.shape)
+        moved = x.reshape(-1)[index].view(y.shape)
         c_y = ci * secant(y - at_zero, moved, rise)
         c_x = torch.zeros(x.numel(), dtype=ci.dtype, device=ci.device)
-        c_x = c_x.index_add(0, index.reshape(-1), c_y.reshape(-1).to(ci.dtype)).view(x.shape)
+        c_x = c_x.index_add(0, index, c_y.reshape(-1).to(ci.dtype)).view(x.shape)
         op.send_to(region.x)
         return [c_x]
 
     @staticmethod
-    def _replayed(
-        op: Op, region: Region, x: Tensor, moves: bool = False
-    ) -> tuple[Tensor, Tensor]:
+    def _replayed(op: Op, region: Region, x: Tensor, moves: bool = False) -> Tensor:
         """f(x) by the rows' forwards; with ``moves``, where the entries of x go instead."""
         made: dict[tuple[object, int], Tensor] = {region.x: x}
         ops = [cast(Op, op.sweep.op(n)) for n in reversed(region.nodes)]
@@ -250,8 +246,7 @@ class ScalarFunction(Held):
             result = o.forward(*operands)
             for nr, part in enumerate(result if isinstance(result, tuple) else (result,)):
                 made[o.node, nr] = part
-        last = made[op.node, 0]
-        return last, last
+        return made[op.node, 0]
 
 
 class Stop(Rule):
@@ -281,6 +276,5 @@ class Pass(Rule):
     conserves: ClassVar[Conserves] = "exact"
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
-        (ri,) = r
-        assert ri is not None
+        ri = self.only(r)
         return [Value(ri) if live else None for live in op.live]

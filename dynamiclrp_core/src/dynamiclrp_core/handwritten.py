@@ -27,11 +27,11 @@ class SliceWrite(Rule):
     conserves: ClassVar[Conserves] = "exact"
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        self._must_route(op, cast(Tensor, c[0]))
+        self._must_route(op, self.only(c))
         return op.backward(*c)
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
-        ones = torch.ones_like(cast(Tensor, r[0]), dtype=op.dtype)
+        ones = torch.ones_like(self.only(r), dtype=op.dtype)
         shares = self._must_route(op, ones)
         sent = sum(float(s.sum()) for s in shares if s is not None)
         if sent > ones.numel():  # add_: both terms are asked, so shares need the values
@@ -61,7 +61,7 @@ class CopyInto(Rule):
         return [None, c[0]]
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
-        return [None, Value(cast(Tensor, r[0]))]
+        return [None, Value(self.only(r))]
 
 
 class ThroughHook(Rule):

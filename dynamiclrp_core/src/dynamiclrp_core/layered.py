@@ -38,16 +38,15 @@ class Epsilon(Rule):
     masks: ClassVar[bool] = False
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        (ci,) = c
-        assert ci is not None
+        ci = self.only(c)
         if self.epsilon == 0 and self.bias == "absorb" and self.constants == "absorb":
             return self._step(op, ci)
         z = op.masked_output()
         return self._stabilized(op, ci * z, z)
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
-        (ri,) = r
-        return self._stabilized(op, cast(Tensor, ri), op.output())
+        ri = self.only(r)
+        return self._stabilized(op, ri, op.output())
 
     def _stabilized(self, op: Op, r: Tensor, z: Tensor) -> Entries:
         shift = self._shift(op)
@@ -103,13 +102,13 @@ class _Signed(Rule):
     zero_bias: bool = False
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        (ci,) = c
+        ci = self.only(c)
         z = op.masked_output()
-        return self._signed(op, cast(Tensor, ci) * z, z)
+        return self._signed(op, ci * z, z)
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
-        (ri,) = r
-        return self._signed(op, cast(Tensor, ri), op.output())
+        ri = self.only(r)
+        return self._signed(op, ri, op.output())
 
     def _signed(self, op: Op, r: Tensor, z: Tensor) -> Entries:
         raise NotImplementedError

@@ -194,11 +194,12 @@ def _same_index_map(op: Op, region: Region) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """Of a tensor in a region, as a function of x: degree, all paths reduce, linear in x."""
+    """Of a tensor in a region, as a function of x: degree, all paths reduce, linear, of all of x."""
 
     degree: float | None
     reduced: bool
     linear: bool
+    whole: bool
 
 
 def _homogeneous(row: Row) -> bool:
@@ -223,7 +224,7 @@ def statistic(op: Op) -> int | None:
     region = peel(op, _homogeneous)
     if region is None or not region.nodes:
         return None
-    facts: dict[Edge, _Facts] = {region.x: _Facts(1.0, False, True)}
+    facts: dict[Edge, _Facts] = {region.x: _Facts(1.0, False, True, True)}
     for node in reversed(region.nodes):
         below = cast("Op", op.sweep.op(node))
         made = _facts(below, [facts[e] for e, live in zip(below.edges, below.live) if live])
@@ -233,7 +234,7 @@ def statistic(op: Op) -> int | None:
     wanted = -1.0 if op.row.family == "product" else 1.0
     for signal in (0, 1) if op.row.family == "product" else (0,):
         s, x = ends[1 - signal], ends[signal]
-        if s.reduced and s.degree == wanted and x.linear and not x.reduced:
+        if s.reduced and s.whole and s.degree == wanted and x.linear and not x.reduced:
             return signal
     return None
 
@@ -253,6 +254,8 @@ def _facts(op: Op, below: list[_Facts]) -> _Facts:
             degree = (known[0] if op.live[0] else 0.0) - (known[-1] if op.live[1] else 0.0)
         elif len(set(known)) == 1:
             degree = known[0]
+    # A slice of x on the way to the statistic: it would be a statistic of other entries.
+    drops = row.family == "moving" and not row.reduces and op.shape.numel() < op.operand_shape(0).numel()
     scales = sum(op.live) == 1 and (row.family == "product" or (row.family == "quotient" and op.live[0]))
     return _Facts(
         degree=degree,
@@ -264,4 +267,5 @@ def _facts(op: Op, below: list[_Facts]) -> _Facts:
             or row.family in ("moving", "linear")
             or (row.family == "adding" and all(op.live))
         ),
+        whole=all(f.whole for f in below) and not drops,
     )

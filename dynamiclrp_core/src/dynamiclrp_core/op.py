@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -104,19 +105,15 @@ class Op:
 
     def pull(self, c: Tensor, i: int, *operands: Tensor | None) -> Tensor:
         """Gradient of operand ``i`` alone, at ``operands`` if given, else at the node's own."""
-        if not operands:
-            operands = tuple(
-                None if j in (i, self.row.bias) else self.input(j) for j in range(len(self.edges))
-            )
+        at: Callable[[int], Any] = operands.__getitem__ if operands else self.input
         if self.row.pull is not None:
-            return self.row.pull(self, c, i, *operands)
-        at = [o for o in operands]
-        at[i] = self.zeros(i)
+            return self.row.pull(self, c, i, at)
+        others = [None if j == self.row.bias else at(j) for j in range(len(self.edges)) if j != i]
 
         def of_one(x: Tensor) -> Tensor:
-            return cast(Tensor, self.forward(*at[:i], x, *at[i + 1 :]))
+            return cast(Tensor, self.forward(*others[:i], x, *others[i:]))
 
-        _, vjp = torch.func.vjp(of_one, at[i])
+        _, vjp = torch.func.vjp(of_one, self.zeros(i))
         return cast(Tensor, vjp(c)[0])
 
     def _vjp(self, c: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:

@@ -32,10 +32,10 @@ class Ratio(Rule):
     constants: Literal["absorb", "pass"] = "absorb"
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
-        return self._shared(op, cast(Tensor, r[0]), as_values=True)
+        return self._shared(op, self.only(r), as_values=True)
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        return self._shared(op, cast(Tensor, c[0]), as_values=False)
+        return self._shared(op, self.only(c), as_values=False)
 
     def _shared(self, op: Op, arriving: Tensor, as_values: bool) -> Entries:
         assert op.row.weights is not None
@@ -80,10 +80,10 @@ class LinearRatio(Rule):
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         x = op.input(0)
-        return self._shared(op, x, cast(Tensor, c[0]) * cast(Tensor, op.forward(x)))
+        return self._shared(op, x, self.only(c) * cast(Tensor, op.forward(x)))
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
-        return self._shared(op, op.input(0), cast(Tensor, r[0]))
+        return self._shared(op, op.input(0), self.only(r))
 
     def _shared(self, op: Op, x: Tensor, r: Tensor) -> Entries:
         whole = cast(Tensor, op.forward(x.abs()))
@@ -105,7 +105,7 @@ class ProductRatio(Rule):
     conserves: ClassVar[Literal["exact", "absorbed", "none"]] = "absorbed"
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        ci = cast(Tensor, c[0])
+        ci = self.only(c)
         if op.live_factors < 2:
             return Affine.linear_step(op, ci)
         shares = self._shares(op, ci * op.output())
@@ -115,7 +115,7 @@ class ProductRatio(Rule):
         ]
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
-        ri = cast(Tensor, r[0])
+        ri = self.only(r)
         if op.live_factors < 2:
             return [Value(ri) if live else None for live in op.live]
         shares = self._shares(op, ri)
@@ -144,7 +144,7 @@ class Identity(Rule):
         return super().coefficient(op, *c)
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
-        return [Value(cast(Tensor, r[0])), *[None] * (len(op.edges) - 1)]
+        return [Value(self.only(r)), *[None] * (len(op.edges) - 1)]
 
 
 class Filter(Rule):

@@ -72,6 +72,13 @@ class Rule(BaseModel):
             c.append(quotient(ri, output))
         return self.coefficient(op, *c)
 
+    @staticmethod
+    def only(c: Sequence[Tensor | None]) -> Tensor:
+        """What arrived at output 0, for rules that know no other output."""
+        if c[0] is None or any(ci is not None for ci in c[1:]):
+            raise BadRule("relevance arrived at an output that the rule does not know (not output 0)")
+        return c[0]
+
     @property
     def id(self) -> str:
         """``Name(param=value, ...)``: identifies the rule in ``run.rules_used``."""
@@ -89,7 +96,8 @@ class Row:
                ``"tensors*"``: any number of edges
     results    names of saved fields that hold the forward outputs, by output number
     forward    ``(op, *operands) -> output`` (a tuple if there are several)
-    pull       ``(op, c, i, *operands)``: gradient of operand i alone, so that no other is computed
+    pull       ``(op, c, i, at)``: gradient of operand i alone, so that no other is computed; ``at(j)``
+               is the value of operand j
     inverse    ``(op, output) -> operand 0``
     exact      whether ``inverse`` loses nothing (a move), not even digits
     slope      ``(op) -> (f(x) - f(0)) / x``; None: the derivative is that slope (relu, casts)

@@ -33,14 +33,14 @@ def _layer_norm(op: Op, x: Tensor, weight: Tensor | None, bias: Tensor | None) -
     return y if bias is None else y + bias
 
 
-def _pull(op: Op, c: Tensor, i: int, *_: Any) -> Tensor:
+def _pull(op: Op, c: Tensor, i: int, at: Any) -> Tensor:
     if i == 2:
         return c
     if i == 1:
-        return c * _plain(op, op.input(0))
-    h = c if op.saved.weight is None else c * op.input(1)
+        return c * _plain(op, at(0))
+    h = c if op.saved.weight is None else c * at(1)
     if torch.is_grad_enabled():  # held for relevance, but a function of x for its derivative
-        x = op.input(0)
+        x = at(0)
         variance = x.var(_dims(op), correction=0, keepdim=True)
         h = h * (variance + _eps(op)).rsqrt()
     else:

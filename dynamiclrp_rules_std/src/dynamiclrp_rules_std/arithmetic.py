@@ -52,7 +52,7 @@ ROWS = (
     product(
         "MulBackward0",
         forward=lambda op, a, b: a * b,
-        pull=lambda op, c, i, a, b: c * (b if i == 0 else a),
+        pull=lambda op, c, i, at: c * at(1 - i),
     ),
     elementwise(
         "MulBackward1", forward=lambda op, x: x * op.saved.other, degree=1.0
@@ -60,7 +60,7 @@ ROWS = (
     quotient(
         "DivBackward0",
         forward=lambda op, a, b: a / b,
-        pull=lambda op, c, i, a, b: c / b if i == 0 else -c * op.input(0) / (op.input(1) ** 2),
+        pull=lambda op, c, i, at: c / at(1) if i == 0 else -c * at(0) / at(1) ** 2,
     ),
     elementwise("DivBackward1", forward=lambda op, x: x / op.saved.other, degree=1.0),
     # -- one operand --------------------------------------------------------------------------------

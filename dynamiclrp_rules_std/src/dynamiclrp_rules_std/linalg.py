@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Callable
+from typing import cast
 
 import torch
 from dynamiclrp_core.families import affine
@@ -10,13 +11,13 @@ from dynamiclrp_core.op import Op
 from torch import Tensor
 
 
-def _mm(c: Tensor, i: int, a: Tensor | None, b: Tensor | None) -> Tensor:
+At = Callable[[int], Tensor]
+
+
+def _mm(op: Op, c: Tensor, i: int, at: At) -> Tensor:
     """Gradient of one factor of a @ b: the other is all it needs."""
-    if i == 0:
-        assert b is not None
-        return c @ b.mT.conj()
-    assert a is not None
-    return a.mT.conj() @ c
+    first, second = op.row.factors
+    return c @ at(second).mT if i == first else at(first).mT @ c
 
 
 def _added(op: Op, added: Tensor | None, z: Tensor) -> Tensor:
@@ -33,10 +34,10 @@ def _add_shift(op: Op) -> Tensor | None:
     return None if beta == 0 else op.input(0) if beta == 1 else op.input(0) * beta
 
 
-def _pull_added(op: Op, c: Tensor, i: int, added: Any, a: Tensor | None, b: Tensor | None) -> Tensor:
+def _pull_added(op: Op, c: Tensor, i: int, at: At) -> Tensor:
     if i == 0:
         return c * op.saved.beta
-    g = _mm(c, i - 1, a, b)
+    g = _mm(op, c, i, at)
     return g if op.saved.alpha == 1 else g * op.saved.alpha
 
 
@@ -50,16 +51,15 @@ def _conv(op: Op, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
     )
 
 
-def _conv_pull(op: Op, c: Tensor, i: int, x: Any, w: Any, bias: Any) -> Tensor:
+def _conv_pull(op: Op, c: Tensor, i: int, at: At) -> Tensor:
     s = op.saved
     if i == 2:
         return c.sum((0, *range(2, c.dim())))
-    # An operand that is not needed for this gradient gives only its shape: the saved one does.
-    x = op.saved.input if x is None else x
-    w = op.saved.weight if w is None else w
+    # The operand asked for gives only its shape: the saved one does.
+    x, w = (s.input, at(1)) if i == 0 else (at(0), s.weight)
     made = torch.ops.aten.convolution_backward.default(
-        c, x, w, None, s.stride, s.padding, s.dilation, s.transposed, s.output_padding, s.groups,
-        [i == 0, i == 1, False],
+        c, x.to(c.dtype), w, None, s.stride, s.padding, s.dilation, s.transposed,
+        s.output_padding, s.groups, [i == 0, i == 1, False],
     )  # fmt: skip
     return cast(Tensor, made[i])
 
@@ -76,28 +76,28 @@ ROWS = (
         "self mat2",
         factors=(0, 1),
         forward=lambda op, a, b: a @ b,
-        pull=lambda op, c, i, a, b: _mm(c, i, a, b),
+        pull=_mm,
     ),
     affine(
         "BmmBackward0",
         "self mat2",
         factors=(0, 1),
         forward=lambda op, a, b: a @ b,
-        pull=lambda op, c, i, a, b: _mm(c, i, a, b),
+        pull=_mm,
     ),
     affine(
         "MvBackward0",
         "self vec",
         factors=(0, 1),
         forward=lambda op, a, v: a @ v,
-        pull=lambda op, c, i, a, v: torch.outer(c, v) if i == 0 else a.mT @ c,
+        pull=lambda op, c, i, at: torch.outer(c, at(1)) if i == 0 else at(0).mT @ c,
     ),
     affine(
         "DotBackward0",
         "self tensor",
         factors=(0, 1),
         forward=lambda op, a, b: a @ b,
-        pull=lambda op, c, i, a, b: c * (b if i == 0 else a),
+        pull=lambda op, c, i, at: c * at(1 - i),
     ),
     affine(
         "AddmmBackward0",

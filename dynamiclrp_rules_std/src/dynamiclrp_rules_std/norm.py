@@ -50,16 +50,16 @@ def _batch_norm(op: Op, x: Tensor, weight: Tensor | None, bias: Tensor | None) -
     return y if bias is None else y + _per_channel(bias, x.dim())
 
 
-def _batch_pull(op: Op, c: Tensor, i: int, *_: Any) -> Tensor:
+def _batch_pull(op: Op, c: Tensor, i: int, at: Any) -> Tensor:
     if i == 2:
         return c.sum(_batch_dims(c))
     if i == 1:
-        weight = op.input(1)
-        plain = _batch_norm(op, op.input(0), torch.ones_like(weight), None)
+        weight = at(1)
+        plain = _batch_norm(op, at(0), torch.ones_like(weight), None)
         return (c * plain).sum(_batch_dims(c))
     h = c * _batch_scale(op, c.dim())
     if op.saved.weight is not None:
-        h = h * _per_channel(op.input(1), c.dim())
+        h = h * _per_channel(at(1), c.dim())
     return h - h.mean(_batch_dims(h), True) if op.saved.training else h
 
 
@@ -90,15 +90,15 @@ def _group_norm(op: Op, x: Tensor, weight: Tensor | None, bias: Tensor | None) -
     return y if bias is None else y + _per_channel(bias, x.dim())
 
 
-def _group_pull(op: Op, c: Tensor, i: int, *_: Any) -> Tensor:
+def _group_pull(op: Op, c: Tensor, i: int, at: Any) -> Tensor:
     if i == 2:
         return c.sum(_batch_dims(c))
     if i == 1:
-        plain = _group_norm(op, op.input(0), None, None)
+        plain = _group_norm(op, at(0), None, None)
         return (c * plain).sum(_batch_dims(c))
-    h = c if op.saved.weight is None else c * _per_channel(op.input(1), c.dim())
+    h = c if op.saved.weight is None else c * _per_channel(at(1), c.dim())
     if torch.is_grad_enabled() or op.sweep.dtype is not None:
-        grouped = _groups(op, op.input(0))
+        grouped = _groups(op, at(0))
         rstd = (grouped.var(-1, correction=0, keepdim=True) + op.saved.eps).rsqrt()
     else:
         rstd = op.saved.result2.unsqueeze(-1)
