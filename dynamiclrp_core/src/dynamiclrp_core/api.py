@@ -95,16 +95,18 @@ def propagate(
     """
     roots = _outputs(outputs)
     graph = Graph([address(y) for y in roots])
-    if graph.depth > DEEP:
+    if len(graph.order) > DEEP and (depth := graph.depth()) > DEEP:
         warnings.warn(
-            f"this graph is {graph.depth} nodes deep: torch destroys such a chain recursively and may "
+            f"this graph is {depth} nodes deep: torch destroys such a chain recursively and may "
             "overflow the stack when you drop the output; run in a thread with a larger stack "
             "(threading.stack_size) or shorten the chain by checkpointing",
             stacklevel=2,
         )
     wanted, tensors = _inputs(inputs, graph, "inputs")
     also, at_tensors = _inputs(at, graph, "at") if not _is_empty(at) else ([], [])
-    _must_reach(graph, wanted, tensors, allow_unused)
+    if not allow_unused:
+        _must_reach(graph, "inputs", wanted, tensors)
+        _must_reach(graph, "at", also, at_tensors)
     known = {address(y): y for y in roots}
     known |= {a: t for a, t in zip([*wanted, *also], [*tensors, *at_tensors]) if t is not None}
     table = preset(rules) if isinstance(rules, str) else rules
@@ -275,15 +277,13 @@ def _found_inputs(graph: Graph) -> tuple[list[Address], list[Tensor | None]]:
 
 
 def _must_reach(
-    graph: Graph, wanted: Sequence[Address], tensors: Sequence[Tensor | None], allow_unused: bool
+    graph: Graph, name: str, wanted: Sequence[Address], tensors: Sequence[Tensor | None]
 ) -> None:
-    if allow_unused:
-        return
     for i, (a, t) in enumerate(zip(wanted, tensors)):
-        if a.node not in graph.position:
+        if not graph.reaches(a):
             shape = tuple(metadata(a.node)[a.output].shape) if t is None else tuple(t.shape)
             raise UnreachableInput(
-                f"inputs[{i}] (shape {shape}, {kind(a.node)}) is not reached from the outputs: they do "
+                f"{name}[{i}] (shape {shape}, {kind(a.node)}) is not reached from the outputs: they do "
                 "not depend on it, or it was detached or replaced (x = x.to(...)) before use.\n"
                 "  cure: pass the tensor the forward used, or allow_unused=True for zeros"
             )

@@ -27,17 +27,16 @@ class Graph:
     """All nodes that ``roots`` reach, in topological order.
 
     ``order``: nodes, inputs first. ``edges[node]``: the node's edges, one per operand.
-    ``position[node]``: index in ``order``. ``depth``: length of the longest path walked.
+    ``position[node]``: index in ``order``.
     """
 
-    __slots__ = ("depth", "edges", "order", "position", "roots")
+    __slots__ = ("edges", "order", "position", "roots")
 
     def __init__(self, roots: Iterable[Address]) -> None:
         self.roots = tuple(roots)
         self.edges: dict[Node, tuple[Edge, ...]] = {}
         self.order: list[Node] = []
         self.position: dict[Node, int] = {}
-        self.depth = 0
         with collector_paused():
             self._walk()
 
@@ -47,25 +46,34 @@ class Graph:
         edges, order, position = self.edges, self.order, self.position
         stack = [root.node for root in self.roots]
         push, pop = stack.append, stack.pop
-        open_now = deepest = 0
         while stack:
             node = stack[-1]
             below = edges.get(node)
             if below is None:
                 edges[node] = below = node.next_functions
-                open_now += 1
                 for child, _ in below:
                     if child is not None and child not in edges:
                         push(child)
             else:
                 pop()
                 if node not in position:
-                    if open_now > deepest:
-                        deepest = open_now
-                    open_now -= 1
                     position[node] = len(order)
                     order.append(node)
-        self.depth = deepest
+
+    def depth(self) -> int:
+        """Nodes on the longest path. One pass over the graph."""
+        depths: dict[Node | None, int] = {None: 0}
+        for node in self.order:
+            depths[node] = 1 + max([depths[child] for child, _ in self.edges[node]], default=0)
+        return max(depths.values())
+
+    def reaches(self, target: Address) -> bool:
+        """Whether a root depends on ``target``, which may be one of several outputs of its node."""
+        if target.node not in self.position:
+            return False
+        if len(target.node._input_metadata) == 1 or target in self.roots:
+            return True
+        return any(target in edges for edges in self.edges.values())
 
     def reaching(self, targets: Collection[Address]) -> Reach:
         """What depends on ``targets``: the tensors whose relevance must be computed to get there."""

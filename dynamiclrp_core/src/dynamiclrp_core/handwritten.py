@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from .defaults import Elementwise
-from .errors import MissingRule
+from .errors import MissingRule, Unrecoverable
 from .families import copying, custom
-from .node import address, call, kind
+from .node import address, kind, metadata
+from .numerics import dot
 from .op import Op
 from .rule import Conserves, Entries, Entry, Rule, Value
 
@@ -24,32 +25,78 @@ class SliceWrite(Rule):
     mul_, div_, pow_ it is something else, and the op must be known.
     """
 
-    conserves: ClassVar[Conserves] = "exact"
-
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        self._must_route(op, self.only(c))
-        return op.backward(*c)
+        ci = self.only(c)
+        shares = write_shares(op)
+        if op.ledger is not None:
+            self._book_constants(op, ci, shares)
+        return op.backward(ci)
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
-        ones = torch.ones_like(self.only(r), dtype=op.dtype)
-        shares = self._must_route(op, ones)
-        sent = sum(float(s.sum()) for s in shares if s is not None)
-        if sent > ones.numel():  # add_: both terms are asked, so shares need the values
-            return super().value(op, *r)
-        return [None if e is None else Value(e) for e in op.backward(*r)]
+        ri = self.only(r)
+        if not is_copy(op, write_shares(op)) or not all(op.live):
+            return super().value(op, ri)
+        return [None if e is None else Value(e) for e in op.backward(ri.to(op.dtype))]
 
     @staticmethod
-    def _must_route(op: Op, like: Tensor) -> tuple[Tensor | None, ...]:
-        shares = call(op.node, [torch.ones_like(like, dtype=op.dtype)])
-        base = shares[0]
-        if base is not None and not bool(((base == 0) | (base == 1)).all()):
-            raise MissingRule(
-                f"{kind(op.node)}: an in-place write into a view (output shape {tuple(op.shape)}) that "
-                "multiplies or maps what stood there (mul_, div_, pow_, sigmoid_ on a slice); autograd "
-                "does not tell which.\n  cure: write it out of place, x = torch.cat / torch.where / "
-                "x * factor"
-            )
-        return shares
+    def _book_constants(op: Op, c: Tensor, shares: tuple[Tensor | None, ...]) -> None:
+        copied = is_copy(op, shares)
+        if copied and all(op.live):
+            return
+        base = torch.zeros_like(c) if shares[0] is None else shares[0]
+        try:
+            if copied:
+                constant = (base if not op.live[0] else 0) + (1 - base if not op.live[1] else 0)
+                op.book("constants", dot(op.output() * constant, c))
+            elif len(op.edges) > 1 and not op.live[1] or not op.live[0]:
+                raise Unrecoverable("a constant takes part in a write that is no copy")
+        except Unrecoverable:
+            assert op.ledger is not None
+            op.ledger.book_unknown(op.node, "constants")
+
+
+def write_shares(op: Op) -> tuple[Tensor | None, ...]:
+    """The node's gradient for a seed of ones. Raises MissingRule if the base's is not 0 or 1."""
+    ones = torch.ones(op.shape, dtype=op.dtype, device=metadata(op.node)[0].device)
+    shares = op.sweep.call(op.node, [ones])
+    base = shares[0]
+    if base is not None and not bool(((base == 0) | (base == 1)).all()):
+        raise MissingRule(
+            f"{kind(op.node)}: an in-place write into a view (output shape {tuple(op.shape)}) that "
+            "multiplies or maps what stood there (mul_, div_, pow_, sigmoid_ on a slice); autograd "
+            "does not tell which.\n  cure: write it out of place, x = torch.cat / torch.where / "
+            "x * factor"
+        )
+    return shares
+
+
+def is_copy(op: Op, shares: tuple[Tensor | None, ...]) -> bool:
+    """Every entry comes from exactly one of base and value: the write was copy_."""
+    return len(shares) == 2 and sum(float(s.sum()) for s in shares if s is not None) == float(
+        op.shape.numel()
+    )
+
+
+def written(op: Op, base: Tensor, value: Tensor | None = None) -> Tensor:
+    """The base after a copy_ into a view of it: the node's own backward tells where entries go."""
+    if value is None or not is_copy(op, write_shares(op)):
+        raise Unrecoverable(
+            f"{kind(op.node)}: the value after this in-place write into a view (fill_, add_, relu_ ...) "
+            "was not saved and autograd does not tell what was written.\n"
+            "  cure: write it out of place"
+        )
+    # Positions digit by digit, so that every digit is exact in half precision too.
+    place = torch.arange(op.shape.numel(), device=base.device)
+    where = torch.zeros(value.shape, dtype=torch.long, device=base.device)
+    digit = 1
+    while digit <= max(op.shape.numel() - 1, 0) or digit == 1:
+        part = (place // digit % 128).to(op.dtype).view(op.shape)
+        sent = op.sweep.call(op.node, [part])[1]
+        assert sent is not None
+        where = where + sent.long().expand(value.shape) * digit
+        digit *= 128
+    out = base.clone().reshape(-1)
+    return out.index_put((where.reshape(-1),), value.reshape(-1).to(out.dtype)).view(op.shape)
 
 
 class CopyInto(Rule):
@@ -142,7 +189,7 @@ def _autocast(kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 ROWS = (
-    custom("CopySlices", SliceWrite(), "self"),
+    custom("CopySlices", SliceWrite(), "self value", forward=written),
     custom("CopyBackwards", CopyInto(), "self src", family="moving", forward=lambda op, a, b: b),
     custom("torch.nn.modules._functions.BackwardHookFunction", ThroughHook(), family="moving"),
     custom("torch.utils.checkpoint.CheckpointFunction", Checkpoint()),

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 Edge = tuple[Node | None, int]
+_AccumulateGrad: Any = torch._C._functions.AccumulateGrad
 
 
 class Address(NamedTuple):
@@ -21,7 +22,8 @@ class Address(NamedTuple):
 
 def address(tensor: Tensor) -> Address:
     """Where ``tensor`` stands in the graph. A leaf stands at its AccumulateGrad node."""
-    edge = torch.autograd.graph.get_gradient_edge(tensor)
+    with torch.inference_mode(False):  # a leaf's node is found through a view of it
+        edge = torch.autograd.graph.get_gradient_edge(tensor)
     return Address(edge.node, edge.output_nr)
 
 
@@ -65,7 +67,8 @@ def metadata(node: Node) -> Sequence[Any]:
 
 def leaf(node: Node) -> Tensor | None:
     """The leaf an AccumulateGrad node stands for; None for any other node."""
-    return getattr(node, "variable", None)
+    # The context of a custom Function may have an attribute of that name too.
+    return node.variable if type(node) is _AccumulateGrad else None
 
 
 def call(node: Node, grads: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:

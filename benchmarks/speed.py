@@ -1,0 +1,330 @@
+"""What relevance costs beside a gradient: ``python benchmarks/speed.py --help``.
+
+The one metric: (forward + relevance) / (forward + torch.autograd.grad(y, x)), same model, input and
+seed of ones, runs interleaved in one process. README.md says how to read the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import math
+import os
+import platform
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from multiprocessing import get_context
+from statistics import median
+
+import torch
+from dynamiclrp_core import Sweep, preset, propagate, record
+from dynamiclrp_core.graph import Graph
+from dynamiclrp_core.node import address
+from models import CASES, Case
+from torch import Tensor, nn
+
+RULES = ("default", "epsilon", "gamma", "epsilon-plus", "dynamiclrp")
+BUDGETS = {
+    ("vgg16", "default"): 1.02,
+    ("mlp21", "default"): 1.5,
+    ("vgg16", "dynamiclrp"): 1.3,
+    ("walk", ""): 2.5,
+    ("walk + scan", ""): 5.0,
+    ("beyond the kernels", ""): 6.0,
+}
+MEMORY_BUDGET = 1.05
+RECORD_BUDGET = 1.05
+CHAINS = (100, 1_000, 10_000, 100_000, 1_000_000)
+STACK = 512 * 2**20
+
+Work = Callable[[], object]
+
+
+# -- measuring -------------------------------------------------------------------------------------
+
+
+def seconds(work: Work) -> float:
+    """Wall time of one call, dropping its graph included."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def paired_ratios(a: Work, b: Work, pairs: int) -> list[float]:
+    """Ratios of neighbouring runs, A B A B: a slow phase of the machine hits both sides."""
+    for work in (a, b):
+        work()
+    return [seconds(a) / seconds(b) for _ in range(pairs)]
+
+
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Median and its interval of at least 95 % by order statistics; too few values: their range.
+
+    The k-th smallest and k-th largest of n enclose the median unless fewer than k of n coin throws
+    fall on one side, whatever the distribution of the values.
+    """
+    ranked = sorted(values)
+    n = len(ranked)
+    k = below = 0
+    while (below := below + math.comb(n, k)) / 2**n <= 0.025:
+        k += 1
+    k = max(k, 1)
+    return median(ranked), ranked[k - 1], ranked[n - k]
+
+
+def peak_bytes(work: Work) -> int:
+    """Peak of torch's CPU allocator during one call, above what was there before.
+
+    Counts every tensor the call makes, to the byte and the same at every run. Does not count
+    weights (there before), Python objects, nor what libraries take past torch's allocator.
+    """
+    work()
+    gc.collect()
+    with torch.profiler.profile(profile_memory=True) as profile:
+        work()
+    assert profile.profiler is not None and profile.profiler.kineto_results is not None
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    now = peak = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        now += event.nbytes()
+        peak = max(peak, now)
+    return peak
+
+
+def silenced() -> None:
+    """For the process that measures memory: torch's profiler chats on stderr."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def peak_ratios(name: str, weights: str, rules: Sequence[str]) -> list[float]:
+    """Peak memory of both sides, relevance over gradient, for each of ``rules``."""
+    model, x = CASES[name].make(trainable=weights == "trainable")
+    ratios = []
+    for rule in rules:
+        relevance, gradient = sides(model, x, rule)
+        ratios.append(peak_bytes(relevance) / peak_bytes(gradient))
+    return ratios
+
+
+def verdict(low: float, budget: float | None) -> str:
+    """Met if the interval's lower end is within the budget."""
+    return "" if budget is None else f"{budget:g} " + ("met" if low <= budget else "MISSED")
+
+
+# -- models ----------------------------------------------------------------------------------------
+
+
+def sides(model: nn.Module, x: Tensor, rules: str) -> tuple[Work, Work]:
+    """Forward and relevance, forward and gradient.
+
+    ``default`` asks for no value. The others may ask for what autograd drops, so their forward is
+    recorded, as ``LRP(model).attribute`` does, and pays for it here.
+    """
+    table = preset(rules)
+
+    def relevance() -> object:
+        with nullcontext() if rules == "default" else record() as kept:
+            y = model(x)
+        found = propagate(y, x, rules=table).relevance
+        if kept is not None:
+            kept.clear()
+        return found
+
+    def gradient() -> object:
+        y = model(x)
+        return torch.autograd.grad(y, x, torch.ones_like(y))
+
+    return relevance, gradient
+
+
+def models(cases: dict[str, Case], rules: Sequence[str], pairs: int | None) -> Iterator[str]:
+    """Lines of the table: the metric per model, weights and rules."""
+    yield (
+        f"{'case':<10}{'weights':<11}{'rules':<14}{'ratio':>7}  {'95 % interval':<18}"
+        f"{'budget':<13}{'memory':>6}  budget"
+    )
+    # A process of its own: once it has profiled, all that torch does there is slower.
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=silenced) as other:
+        for name, case in cases.items():
+            for weights in ("trainable", "frozen"):
+                memory = other.submit(peak_ratios, name, weights, rules).result()
+                model, x = case.make(trainable=weights == "trainable")
+                for rule, peak in zip(rules, memory):
+                    ratios = paired_ratios(*sides(model, x, rule), pairs or case.pairs)
+                    middle, low, high = interval(ratios)
+                    limit = MEMORY_BUDGET if (name, rule) == ("vgg16", "default") else None
+                    yield (
+                        f"{name:<10}{weights:<11}{rule:<14}{middle:>7.3f}  "
+                        f"{f'[{low:.3f}, {high:.3f}]':<18}"
+                        f"{verdict(low, BUDGETS.get((name, rule))):<13}"
+                        f"{peak:>6.3f}  {verdict(peak, limit)}"
+                    ).rstrip()
+
+
+def recorded(cases: dict[str, Case], pairs: int | None) -> Iterator[str]:
+    """Lines of the table: what ``record()`` adds to a forward."""
+    yield f"{'case':<10}{'weights':<11}{'record() / plain':>17}  {'95 % interval':<18}budget"
+    for name, case in cases.items():
+        for weights in ("trainable", "frozen"):
+            model, x = case.make(trainable=weights == "trainable")
+
+            def with_record(model: nn.Module = model, x: Tensor = x) -> None:
+                with record() as kept:
+                    model(x)
+                kept.clear()
+
+            def plain(model: nn.Module = model, x: Tensor = x) -> None:
+                model(x)
+
+            middle, low, high = interval(paired_ratios(with_record, plain, pairs or case.pairs))
+            budget = verdict(low, RECORD_BUDGET if name in ("vgg16", "resnet50") else None)
+            yield f"{name:<10}{weights:<11}{middle:>17.3f}  {f'[{low:.3f}, {high:.3f}]':<18}{budget}"
+
+
+# -- chains: what a node costs in Python -----------------------------------------------------------
+
+
+def chain(x: Tensor, nodes: int) -> Tensor:
+    """A chain of ``nodes`` cheap ops, four kinds in turn: linear, gate, product, sum."""
+    factor, term = torch.tensor(1.01), torch.tensor(0.01)
+    for i in range(nodes):
+        which = i % 4
+        if which == 0:
+            x = -x
+        elif which == 1:
+            x = torch.relu(x)
+        elif which == 2:
+            x = x * factor
+        else:
+            x = x + term
+    return x
+
+
+def walk(y: Tensor, x: Tensor) -> Work:
+    return lambda: Graph([address(y)])
+
+
+def walk_and_scan(y: Tensor, x: Tensor) -> Work:
+    table = preset("default")
+
+    def work() -> None:
+        sweep = Sweep(Graph([address(y)]), [address(x)], (), table, {})
+        sweep.values._scan()
+
+    return work
+
+
+def all_of_default(y: Tensor, x: Tensor) -> Work:
+    table = preset("default")
+    return lambda: propagate(y, x, rules=table)
+
+
+def bare_calls(y: Tensor, x: Tensor) -> Work:
+    """The kernels of ``default`` and nothing else: each node called once, in a plain loop."""
+    nodes = Graph([address(y)]).order[:0:-1]
+    seed = torch.ones_like(y)
+
+    def work() -> None:
+        c = seed
+        for node in nodes:
+            made = node(c)
+            c = made[0] if isinstance(made, tuple) else made
+
+    return work
+
+
+def microseconds(prepare: Callable[[Tensor, Tensor], Work], nodes: int, runs: int) -> list[float]:
+    """Per node, each run on a graph of its own: the first look at a node makes its Python face."""
+    taken = []
+    for _ in range(runs):
+        x = torch.ones(4, requires_grad=True)
+        work = prepare(chain(x, nodes), x)
+        gc.collect()
+        taken.append(seconds(work) / nodes * 1e6)
+        del work
+    return taken
+
+
+def chains(sizes: Sequence[int], pairs: int | None) -> Iterator[str]:
+    """Lines of the table: microseconds per node, by length of the chain."""
+    yield f"{'nodes':>9}  {'cost per node':<20}{'us':>7}  {'95 % interval':<16}budget"
+    for nodes in sizes:
+        runs = pairs or max(3, min(101, 1_000_000 // nodes))
+        bare = microseconds(bare_calls, nodes, runs)
+        rows = {
+            "walk": microseconds(walk, nodes, runs),
+            "walk + scan": microseconds(walk_and_scan, nodes, runs),
+            "bare node calls": bare,
+            "beyond the kernels": [
+                taken - kernels
+                for taken, kernels in zip(microseconds(all_of_default, nodes, runs), bare)
+            ],
+        }
+        for name, values in rows.items():
+            middle, low, high = interval(values)
+            budget = verdict(low, BUDGETS.get((name, "")))
+            yield (
+                f"{nodes:>9}  {name:<20}{middle:>7.2f}  {f'[{low:.2f}, {high:.2f}]':<16}{budget}"
+            ).rstrip()
+
+
+def with_large_stack(lines: Iterator[str]) -> None:
+    """Print ``lines``, made where torch can destroy a chain of 10^6 nodes: it does so recursively."""
+    failed: list[BaseException] = []
+
+    def shown() -> None:
+        try:
+            show(lines)
+        except BaseException as error:
+            failed.append(error)
+
+    threading.stack_size(STACK)
+    thread = threading.Thread(target=shown)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+
+
+def show(lines: Iterator[str]) -> None:
+    """Print a table line by line, as it is made."""
+    print()
+    for line in lines:
+        print(line, flush=True)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--case", nargs="+", choices=[*CASES, "chain", "record"], metavar="CASE",
+        help=f"some of {', '.join(CASES)}, chain, record (default: all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rules", nargs="+", default=RULES, metavar="PRESET", help=f"default: {' '.join(RULES)}"
+    )
+    parser.add_argument("--pairs", type=int, help="pairs of runs per figure (default: by case)")
+    parser.add_argument("--quick", action="store_true", help="3 pairs, chains up to 10^4 nodes")
+    args = parser.parse_args()
+    chosen = args.case or [*CASES, "chain", "record"]
+    pairs = args.pairs or (3 if args.quick else None)
+    cases = {name: case for name, case in CASES.items() if name in chosen}
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}, "
+        f"Python {platform.python_version()}; budgets are met if the lower end is within"
+    )
+    if cases:
+        show(models(cases, args.rules, pairs))
+    if "record" in chosen:
+        show(recorded(cases or CASES, pairs))
+    if "chain" in chosen:
+        warnings.filterwarnings("ignore", message=".*nodes deep.*")
+        with_large_stack(chains(CHAINS[:3] if args.quick else CHAINS, pairs))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,312 @@
+"""The command line: ``dynamiclrp rules list | show | coverage``, ``packs``, ``demo``.
+
+A listing is made of plain records; ``--json`` prints the same records. Exit code 1: a broken pack,
+a conflict, a missing rule, or another error of this library, whose message goes to stderr.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+import pkgutil
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from . import api, plugins
+from .captum_like import LRP
+from .errors import DynamicLRPError, MissingRule
+from .record import record
+from .rule import Matcher, Row, Rule, Rules
+
+Record = dict[str, Any]
+
+app = typer.Typer(
+    help="Layer-wise relevance propagation on the autograd graph.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+rules_app = typer.Typer(help="What the installed packs know.", no_args_is_help=True)
+app.add_typer(rules_app, name="rules")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Preset = Annotated[str, typer.Option("--rules", help="Preset whose rules are meant.")]
+
+
+def main() -> None:
+    """Entry point of ``dynamiclrp``."""
+    try:
+        app()
+    except DynamicLRPError as error:
+        typer.secho(f"{type(error).__name__}: {error}", fg="red", err=True)
+        raise SystemExit(1) from None
+
+
+# -- rules -----------------------------------------------------------------------------------------
+
+
+@rules_app.command("list")
+def list_rules(rules: Preset = "default", as_json: AsJson = False) -> None:
+    """All nodes that have a rule, one line each."""
+    table = plugins.preset(rules)
+    tested = _tested()
+    records = [_row_record(table[node], table, tested) for node in sorted(table)]
+    if as_json:
+        _print_json(records)
+    else:
+        _print_table(records, f"{len(records)} nodes, rules of {rules!r}")
+
+
+@rules_app.command("show")
+def show_rule(node: str, rules: Preset = "default", as_json: AsJson = False) -> None:
+    """All about one node: its facts, its rule in each case, and what the presets make of it."""
+    table = plugins.preset(rules)
+    if node not in table:
+        near = difflib.get_close_matches(node, table, n=3)
+        raise MissingRule(
+            f"no installed pack has a row for {node!r} ({', '.join(table.packs)})"
+            + (f"\n  did you mean: {', '.join(near)}" if near else "")
+        )
+    row = table[node]
+    record = _row_record(row, table, _tested())
+    cases = [_case_record(m, rule) for m, rule in table.cases(row)]
+    known = {name: plugins.preset(name) for name in plugins.presets()}
+    presets = [
+        {"preset": name, "rule": "; ".join(_case(m, r.id) for m, r in known[name].cases(row))}
+        for name in sorted(known)
+    ]
+    if as_json:
+        _print_json({**record, "cases": cases, "presets": presets})
+        return
+    _print_table([{"fact": k, "value": v} for k, v in record.items()], node)
+    _print_table(cases, f"cases under {rules!r}: the first that holds is used")
+    _print_table(presets, "under the presets")
+
+
+@rules_app.command("coverage")
+def show_coverage(
+    factory: Annotated[str, typer.Argument(metavar="MODULE:FACTORY")],
+    rules: Preset = "default",
+    layer: Annotated[
+        str | None,
+        typer.Option(help="Explain in terms of this submodule's output (for token ids)."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Which nodes of a model have a rule, and which promises the rules make on it.
+
+    FACTORY() returns (model, example inputs as a tuple), or an output tensor. Modules of the
+    current folder are found too. Exit code 1 if a node has no rule; promises are not counted then.
+    """
+    make = _load(factory)
+    table = plugins.preset(rules)
+    with torch.enable_grad(), record():
+        outputs, inputs = _forward(make(), layer)
+    found = api.coverage(outputs, table, inputs)
+    records = [
+        {"node": node, "nodes": count, "rule": state}
+        for state, counts in (("missing", found.missing), ("covered", found.covered))
+        for node, count in sorted(counts.items())
+    ]
+    promises = None
+    if not found.missing:
+        promises = api.propagate(outputs, inputs, rules=table).promises
+    if as_json:
+        kept = promises and {**asdict(promises), "density": promises.density}
+        _print_json({"rules": rules, "fraction": found.fraction, **asdict(found), "promises": kept})
+    else:
+        _print_table(records, f"{found.fraction:.1%} of the nodes have a rule")
+        print(promises or f"no rule for: {', '.join(sorted(found.missing))}")
+    if found.missing:
+        raise typer.Exit(1)
+
+
+# -- packs, demo -----------------------------------------------------------------------------------
+
+
+@app.command("packs")
+def show_packs(as_json: AsJson = False) -> None:
+    """Installed packs, what each brings, and whether they fit together. Exit code 1 if not."""
+    records = []
+    owners: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for pack in plugins.installed():
+        record, brings = _pack_record(pack)
+        records.append(record)
+        for brought in brings:
+            owners[brought].append(pack.label)
+    conflicts = [
+        {"what": what, "name": name, "packs": packs}
+        for (what, name), packs in sorted(owners.items())
+        if len(packs) > 1
+    ]
+    if as_json:
+        _print_json({"packs": records, "conflicts": conflicts})
+    else:
+        _print_table(records, f"{len(records)} packs")
+        if conflicts:
+            _print_table(conflicts, "conflicts: choose packs with DYNAMICLRP_PACKS=name,name")
+    if conflicts or any(r["error"] for r in records):
+        raise typer.Exit(1)
+
+
+@app.command("demo")
+def run_demo(
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("demo-output"),
+    quick: Annotated[bool, typer.Option("--quick", help="Less training, smaller nets.")] = False,
+) -> None:
+    """Train a small CNN on handwritten digits and explain what it sees."""
+    try:
+        importlib.import_module("dynamiclrp_core.demo").main(out=out, quick=quick)
+    except ModuleNotFoundError as error:
+        raise DynamicLRPError(
+            f"the demo needs {error.name}:\n  pip install 'dynamiclrp-core[demo]'"
+        ) from error
+
+
+# -- records ---------------------------------------------------------------------------------------
+
+
+def _tested() -> set[str]:
+    return {sample.node for _, sample in plugins.samples()}
+
+
+def _case(matcher: Matcher | None, text: str) -> str:
+    return text if matcher is None else f"{matcher.__name__}: {text}"
+
+
+def _form(rule: Rule) -> str:
+    """The form of relevance that the rule is written in; the base class converts the other."""
+    own = type(rule)
+    forms = ("coefficient", "value")
+    return " ".join(f for f in forms if getattr(own, f) is not getattr(Rule, f))
+
+
+def _row_record(row: Row, rules: Rules, tested: set[str]) -> Record:
+    cases = rules.cases(row)
+    _, otherwise = cases[-1]
+    held = {rule.conserves for _, rule in cases}
+    return {
+        "node": row.node,
+        "family": row.family,
+        "rule": "; ".join(_case(m, type(rule).__name__) for m, rule in cases),
+        "forward": row.forward is not None,
+        "operands": [name + "*" * row.variadic for name in row.operands],
+        "results": list(row.results),
+        "form": _form(otherwise),
+        # What holds in every case is the weakest of the promises.
+        "conserves": next(c for c in ("none", "absorbed", "exact") if c in held),
+        "pack": row.pack,
+        "source": row.source or f"{type(otherwise).__module__}.{type(otherwise).__name__}",
+        "tested": row.node in tested,
+    }
+
+
+def _case_record(matcher: Matcher | None, rule: Rule) -> Record:
+    return {
+        "case": "otherwise" if matcher is None else matcher.__name__,
+        "rule": rule.id,
+        "form": _form(rule),
+        "conserves": rule.conserves,
+        "what it does": (type(rule).__doc__ or "").strip().split("\n\n")[0],
+    }
+
+
+def _pack_record(pack: plugins.Pack) -> tuple[Record, list[tuple[str, str]]]:
+    """A pack's record, and the rules and presets it brings as ("rule" or "preset", name).
+
+    It is loaded alone (core is always there), so that a conflict does not hide the rest.
+    """
+    rules: list[str] = []
+    presets: set[str] = set()
+    samples, error = 0, pack.error
+    if error is None:
+        try:
+            table = plugins.load_rules([pack.name])
+            rules = [node for node, row in table.items() if row.pack == pack.label]
+            presets = set(plugins.presets([pack.name]))
+            presets -= set(plugins.presets(["core"])) if pack.name != "core" else set()
+            samples = sum(label == pack.label for label, _ in plugins.samples([pack.name]))
+        except DynamicLRPError as broken:
+            error = str(broken)
+    record = {
+        "pack": pack.name,
+        "version": pack.version,
+        "status": "broken" if error else "ok",
+        "rules": len(rules),
+        "presets": sorted(presets),
+        "samples": samples,
+        "error": error or "",
+    }
+    return record, [("rule", r) for r in rules] + [("preset", p) for p in sorted(presets)]
+
+
+# -- printing --------------------------------------------------------------------------------------
+
+
+def _print_json(records: Any) -> None:
+    print(json.dumps(records, indent=1, default=sorted))  # sets are lists there
+
+
+def _print_table(records: Sequence[Record], title: str) -> None:
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=2000)  # into a file or a pipe: one record, one line
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for name in records[0] if records else ():
+        table.add_column(name, overflow="fold")
+    for each in records:
+        table.add_row(*(_cell(value) for value in each.values()))
+    console.print(table, markup=False, highlight=False)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " ".join(value) if isinstance(value, list) else str(value)
+
+
+# -- models ----------------------------------------------------------------------------------------
+
+
+def _load(factory: str) -> Any:
+    """What ``module:name`` names, also in the current folder."""
+    sys.path.insert(0, "")
+    try:
+        return pkgutil.resolve_name(factory)
+    except (ValueError, ImportError, AttributeError) as error:
+        raise typer.BadParameter(f"{factory!r} cannot be loaded: {error}") from error
+
+
+def _forward(made: Any, layer: str | None) -> tuple[Tensor, Sequence[Tensor] | None]:
+    """The tensor to explain, and in terms of what (None: ``propagate`` finds it)."""
+    if isinstance(made, Tensor):
+        return made, None
+    model, examples = made
+    if layer is not None:
+        assert isinstance(model, nn.Module)
+        lrp = LRP(model, layer=model.get_submodule(layer))
+        return lrp._through_layer(tuple(examples), (), _first_tensor)
+    leaves = [
+        x.detach().requires_grad_() if isinstance(x, Tensor) and x.is_floating_point() else x
+        for x in examples
+    ]
+    return _first_tensor(model(*leaves)), None
+
+
+def _first_tensor(output: Any) -> Tensor:
+    for leaf in tree_leaves(output):
+        if isinstance(leaf, Tensor):
+            return leaf
+    raise DynamicLRPError(f"the model gave a {type(output).__name__} without a tensor in it")
