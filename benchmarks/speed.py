@@ -39,6 +39,7 @@ BUDGETS = {
 MEMORY_BUDGET = 1.05
 RECORD_BUDGET = 1.05
 CHAINS = (100, 1_000, 10_000, 100_000, 1_000_000)
+FEWEST = 6  # with five values not even their range is a 95 % interval
 STACK = 512 * 2**20
 
 Work = Callable[[], object]
@@ -62,7 +63,7 @@ def paired_ratios(a: Work, b: Work, pairs: int) -> list[float]:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Median and its interval of at least 95 % by order statistics; too few values: their range.
+    """Median and its interval of at least 95 % by order statistics; takes ``FEWEST`` values or more.
 
     The k-th smallest and k-th largest of n enclose the median unless fewer than k of n coin throws
     fall on one side, whatever the distribution of the values.
@@ -72,7 +73,6 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     k = below = 0
     while (below := below + math.comb(n, k)) / 2**n <= 0.025:
         k += 1
-    k = max(k, 1)
     return median(ranked), ranked[k - 1], ranked[n - k]
 
 
@@ -182,7 +182,10 @@ def recorded(cases: dict[str, Case], pairs: int | None) -> Iterator[str]:
 
             middle, low, high = interval(paired_ratios(with_record, plain, pairs or case.pairs))
             budget = verdict(low, RECORD_BUDGET if name in ("vgg16", "resnet50") else None)
-            yield f"{name:<10}{weights:<11}{middle:>17.3f}  {f'[{low:.3f}, {high:.3f}]':<18}{budget}"
+            yield (
+                f"{name:<10}{weights:<11}{middle:>17.3f}  "
+                f"{f'[{low:.3f}, {high:.3f}]':<18}{budget}"
+            ).rstrip()
 
 
 # -- chains: what a node costs in Python -----------------------------------------------------------
@@ -237,15 +240,26 @@ def bare_calls(y: Tensor, x: Tensor) -> Work:
     return work
 
 
-def microseconds(prepare: Callable[[Tensor, Tensor], Work], nodes: int, runs: int) -> list[float]:
-    """Per node, each run on a graph of its own: the first look at a node makes its Python face."""
-    taken = []
+COSTS: dict[str, Callable[[Tensor, Tensor], Work]] = {
+    "walk": walk,
+    "walk + scan": walk_and_scan,
+    "bare node calls": bare_calls,
+    "all of default": all_of_default,
+}
+
+
+def per_node(nodes: int, runs: int) -> dict[str, list[float]]:
+    """Microseconds per node. Each run has a graph of its own: the first look at a node costs more."""
+    taken: dict[str, list[float]] = {name: [] for name in COSTS}
     for _ in range(runs):
-        x = torch.ones(4, requires_grad=True)
-        work = prepare(chain(x, nodes), x)
-        gc.collect()
-        taken.append(seconds(work) / nodes * 1e6)
-        del work
+        for name, prepare in COSTS.items():
+            x = torch.ones(4, requires_grad=True)
+            work = prepare(chain(x, nodes), x)
+            gc.collect()
+            taken[name].append(seconds(work) / nodes * 1e6)
+            del work
+    whole, kernels = taken.pop("all of default"), taken["bare node calls"]
+    taken["beyond the kernels"] = [a - b for a, b in zip(whole, kernels)]
     return taken
 
 
@@ -253,27 +267,17 @@ def chains(sizes: Sequence[int], pairs: int | None) -> Iterator[str]:
     """Lines of the table: microseconds per node, by length of the chain."""
     yield f"{'nodes':>9}  {'cost per node':<20}{'us':>7}  {'95 % interval':<16}budget"
     for nodes in sizes:
-        runs = pairs or max(3, min(101, 1_000_000 // nodes))
-        bare = microseconds(bare_calls, nodes, runs)
-        rows = {
-            "walk": microseconds(walk, nodes, runs),
-            "walk + scan": microseconds(walk_and_scan, nodes, runs),
-            "bare node calls": bare,
-            "beyond the kernels": [
-                taken - kernels
-                for taken, kernels in zip(microseconds(all_of_default, nodes, runs), bare)
-            ],
-        }
-        for name, values in rows.items():
+        runs = pairs or max(FEWEST, min(101, 200_000 // nodes))
+        for name, values in per_node(nodes, runs).items():
             middle, low, high = interval(values)
-            budget = verdict(low, BUDGETS.get((name, "")))
             yield (
-                f"{nodes:>9}  {name:<20}{middle:>7.2f}  {f'[{low:.2f}, {high:.2f}]':<16}{budget}"
+                f"{nodes:>9}  {name:<20}{middle:>7.2f}  {f'[{low:.2f}, {high:.2f}]':<16}"
+                f"{verdict(low, BUDGETS.get((name, '')))}"
             ).rstrip()
 
 
 def with_large_stack(lines: Iterator[str]) -> None:
-    """Print ``lines``, made where torch can destroy a chain of 10^6 nodes: it does so recursively."""
+    """Print ``lines``, made where there is stack for torch to destroy a chain of 10^6 nodes."""
     failed: list[BaseException] = []
 
     def shown() -> None:
@@ -308,10 +312,12 @@ def main() -> None:
         "--rules", nargs="+", default=RULES, metavar="PRESET", help=f"default: {' '.join(RULES)}"
     )
     parser.add_argument("--pairs", type=int, help="pairs of runs per figure (default: by case)")
-    parser.add_argument("--quick", action="store_true", help="3 pairs, chains up to 10^4 nodes")
+    parser.add_argument("--quick", action="store_true", help=f"{FEWEST} pairs, chains up to 10^4 nodes")
     args = parser.parse_args()
     chosen = args.case or [*CASES, "chain", "record"]
-    pairs = args.pairs or (3 if args.quick else None)
+    pairs = args.pairs or (FEWEST if args.quick else None)
+    if pairs is not None and pairs < FEWEST:
+        parser.error(f"--pairs: {FEWEST} or more, for an interval of 95 %")
     cases = {name: case for name, case in CASES.items() if name in chosen}
     print(
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}, "

@@ -90,7 +90,7 @@ def test_depth_is_the_longest_chain() -> None:
     for _ in range(50):
         y = y + x
     assert graph_of(y).depth() == 51
-    assert graph_of(torch.stack([y, x])).depth() == graph_of(torch.stack([x, y])).depth() == 53
+    assert graph_of(torch.stack([y, x])).depth() == graph_of(torch.stack([x, y])).depth() == 52
 
 
 def test_path_leads_from_an_output_to_the_node() -> None:
@@ -333,10 +333,10 @@ def test_at_changes_nothing_and_reads_latents_and_parameters() -> None:
     assert torch.equal(plain.relevance[0], run.relevance[0])
     close(run.at[0], lrp.relevance(y, h)[0])
     # a * c of parameters, by loops: c of the first weight is sum_n x_ni * (h_nj > 0) * w2_1j.
-    w1, w2 = model[0].weight.detach(), model[2].weight.detach()
+    w1, w2, a = model[0].weight.detach(), model[2].weight.detach(), x.detach()
     for j in range(5):
         for i in range(4):
-            c = sum(float(x[n, i]) * float(h[n, j] > 0) * float(w2[1, j]) for n in range(3))
+            c = sum(float(a[n, i]) * float(h[n, j] > 0) * float(w2[1, j]) for n in range(3))
             assert float(run.at[1][j, i]) == pytest.approx(float(w1[j, i]) * c, abs=1e-12)
     close(run.at[2], model[2].bias.detach() * torch.tensor([0.0, 3.0], dtype=torch.float64))
 

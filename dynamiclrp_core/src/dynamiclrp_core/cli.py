@@ -21,14 +21,15 @@ import torch
 import typer
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
+from rich.text import Text
+from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from . import api, plugins
 from .captum_like import LRP
 from .errors import DynamicLRPError, MissingRule
 from .record import record
-from .rule import Matcher, Row, Rule, Rules
+from .rule import Matcher, Rule, Rules
 
 Record = dict[str, Any]
 
@@ -61,12 +62,8 @@ def main() -> None:
 def list_rules(rules: Preset = "default", as_json: AsJson = False) -> None:
     """All nodes that have a rule, one line each."""
     table = plugins.preset(rules)
-    tested = _tested()
-    records = [_row_record(table[node], table, tested) for node in sorted(table)]
-    if as_json:
-        _print_json(records)
-    else:
-        _print_table(records, f"{len(records)} nodes, rules of {rules!r}")
+    records = _row_records(table, sorted(table))
+    _print(as_json, records, (f"{len(records)} nodes, rules of {rules!r}", records))
 
 
 @rules_app.command("show")
@@ -80,35 +77,33 @@ def show_rule(node: str, rules: Preset = "default", as_json: AsJson = False) -> 
             + (f"\n  did you mean: {', '.join(near)}" if near else "")
         )
     row = table[node]
-    record = _row_record(row, table, _tested())
+    (facts,) = _row_records(table, [node])
     cases = [_case_record(m, rule) for m, rule in table.cases(row)]
-    known = {name: plugins.preset(name) for name in plugins.presets()}
-    presets = [
-        {"preset": name, "rule": "; ".join(_case(m, r.id) for m, r in known[name].cases(row))}
-        for name in sorted(known)
-    ]
-    if as_json:
-        _print_json({**record, "cases": cases, "presets": presets})
-        return
-    _print_table([{"fact": k, "value": v} for k, v in record.items()], node)
-    _print_table(cases, f"cases under {rules!r}: the first that holds is used")
-    _print_table(presets, "under the presets")
+    presets = []
+    for name in sorted(plugins.presets()):
+        used = plugins.preset(name).cases(row)
+        presets.append({"preset": name, "rule": "; ".join(_case(m, r.id) for m, r in used)})
+    _print(
+        as_json,
+        {**facts, "cases": cases, "presets": presets},
+        (node, [{"fact": name, "value": value} for name, value in facts.items()]),
+        (f"cases under {rules!r}: the first that holds is used", cases),
+        ("under the presets", presets),
+    )
 
 
 @rules_app.command("coverage")
 def show_coverage(
     factory: Annotated[str, typer.Argument(metavar="MODULE:FACTORY")],
     rules: Preset = "default",
-    layer: Annotated[
-        str | None,
-        typer.Option(help="Explain in terms of this submodule's output (for token ids)."),
-    ] = None,
+    layer: Annotated[str | None, typer.Option(help="Explain this submodule's output.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Which nodes of a model have a rule, and which promises the rules make on it.
 
     FACTORY() returns (model, example inputs as a tuple), or an output tensor. Modules of the
-    current folder are found too. Exit code 1 if a node has no rule; promises are not counted then.
+    current folder are found too. Token ids need --layer, the name of the embedding. Exit code 1 if
+    a node has no rule; promises are not counted then.
     """
     make = _load(factory)
     table = plugins.preset(rules)
@@ -120,15 +115,16 @@ def show_coverage(
         for state, counts in (("missing", found.missing), ("covered", found.covered))
         for node, count in sorted(counts.items())
     ]
-    promises = None
+    statistics = []
     if not found.missing:
         promises = api.propagate(outputs, inputs, rules=table).promises
-    if as_json:
-        kept = promises and {**asdict(promises), "density": promises.density}
-        _print_json({"rules": rules, "fraction": found.fraction, **asdict(found), "promises": kept})
-    else:
-        _print_table(records, f"{found.fraction:.1%} of the nodes have a rule")
-        print(promises or f"no rule for: {', '.join(sorted(found.missing))}")
+        statistics = [{**vars(promises), "density": promises.density}]
+    _print(
+        as_json,
+        {"rules": rules, "fraction": found.fraction, **asdict(found), "promises": statistics},
+        (f"{found.fraction:.1%} of the nodes have a rule", records),
+        (f"promises under {rules!r}", statistics),
+    )
     if found.missing:
         raise typer.Exit(1)
 
@@ -142,8 +138,8 @@ def show_packs(as_json: AsJson = False) -> None:
     records = []
     owners: dict[tuple[str, str], list[str]] = defaultdict(list)
     for pack in plugins.installed():
-        record, brings = _pack_record(pack)
-        records.append(record)
+        facts, brings = _pack_record(pack)
+        records.append(facts)
         for brought in brings:
             owners[brought].append(pack.label)
     conflicts = [
@@ -151,12 +147,12 @@ def show_packs(as_json: AsJson = False) -> None:
         for (what, name), packs in sorted(owners.items())
         if len(packs) > 1
     ]
-    if as_json:
-        _print_json({"packs": records, "conflicts": conflicts})
-    else:
-        _print_table(records, f"{len(records)} packs")
-        if conflicts:
-            _print_table(conflicts, "conflicts: choose packs with DYNAMICLRP_PACKS=name,name")
+    _print(
+        as_json,
+        {"packs": records, "conflicts": conflicts},
+        (f"{len(records)} packs", records),
+        ("conflicts: choose packs with DYNAMICLRP_PACKS=name,name", conflicts),
+    )
     if conflicts or any(r["error"] for r in records):
         raise typer.Exit(1)
 
@@ -170,16 +166,14 @@ def run_demo(
     try:
         importlib.import_module("dynamiclrp_core.demo").main(out=out, quick=quick)
     except ModuleNotFoundError as error:
+        if (error.name or "").startswith("dynamiclrp_core"):
+            raise
         raise DynamicLRPError(
             f"the demo needs {error.name}:\n  pip install 'dynamiclrp-core[demo]'"
         ) from error
 
 
 # -- records ---------------------------------------------------------------------------------------
-
-
-def _tested() -> set[str]:
-    return {sample.node for _, sample in plugins.samples()}
 
 
 def _case(matcher: Matcher | None, text: str) -> str:
@@ -193,24 +187,29 @@ def _form(rule: Rule) -> str:
     return " ".join(f for f in forms if getattr(own, f) is not getattr(Rule, f))
 
 
-def _row_record(row: Row, rules: Rules, tested: set[str]) -> Record:
-    cases = rules.cases(row)
-    _, otherwise = cases[-1]
-    held = {rule.conserves for _, rule in cases}
-    return {
-        "node": row.node,
-        "family": row.family,
-        "rule": "; ".join(_case(m, type(rule).__name__) for m, rule in cases),
-        "forward": row.forward is not None,
-        "operands": [name + "*" * row.variadic for name in row.operands],
-        "results": list(row.results),
-        "form": _form(otherwise),
-        # What holds in every case is the weakest of the promises.
-        "conserves": next(c for c in ("none", "absorbed", "exact") if c in held),
-        "pack": row.pack,
-        "source": row.source or f"{type(otherwise).__module__}.{type(otherwise).__name__}",
-        "tested": row.node in tested,
-    }
+def _row_records(rules: Rules, nodes: Sequence[str]) -> list[Record]:
+    tested = {sample.node for _, sample in plugins.samples()}
+    records = []
+    for row in (rules[node] for node in nodes):
+        cases = rules.cases(row)
+        otherwise = cases[-1][1]
+        held = {rule.conserves for _, rule in cases}
+        facts = {
+            "node": row.node,
+            "family": row.family,
+            "rule": "; ".join(_case(m, type(rule).__name__) for m, rule in cases),
+            "forward": row.forward is not None,
+            "operands": [name + "*" * row.variadic for name in row.operands],
+            "results": list(row.results),
+            "form": _form(otherwise),
+            # What holds in every case is the weakest of the promises.
+            "conserves": next(c for c in ("none", "absorbed", "exact") if c in held),
+            "pack": row.pack,
+            "source": row.source or f"{type(otherwise).__module__}.{type(otherwise).__name__}",
+            "tested": row.node in tested,
+        }
+        records.append(facts)
+    return records
 
 
 def _case_record(matcher: Matcher | None, rule: Rule) -> Record:
@@ -240,7 +239,7 @@ def _pack_record(pack: plugins.Pack) -> tuple[Record, list[tuple[str, str]]]:
             samples = sum(label == pack.label for label, _ in plugins.samples([pack.name]))
         except DynamicLRPError as broken:
             error = str(broken)
-    record = {
+    facts = {
         "pack": pack.name,
         "version": pack.version,
         "status": "broken" if error else "ok",
@@ -249,32 +248,38 @@ def _pack_record(pack: plugins.Pack) -> tuple[Record, list[tuple[str, str]]]:
         "samples": samples,
         "error": error or "",
     }
-    return record, [("rule", r) for r in rules] + [("preset", p) for p in sorted(presets)]
+    return facts, [("rule", r) for r in rules] + [("preset", p) for p in sorted(presets)]
 
 
 # -- printing --------------------------------------------------------------------------------------
 
 
-def _print_json(records: Any) -> None:
-    print(json.dumps(records, indent=1, default=sorted))  # sets are lists there
+def _print(as_json: bool, data: Any, *tables: tuple[str, Sequence[Record]]) -> None:
+    """``data`` as JSON, or (title, records) as tables; empty ones are left out."""
+    if as_json:
+        print(json.dumps(data, indent=1, default=sorted))  # a set becomes a list
+        return
+    # Into a file or a pipe: one record, one line.
+    console = Console(width=None if sys.stdout.isatty() else 2000, highlight=False)
+    for title, records in tables:
+        if not records:
+            continue
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        for name in records[0]:
+            table.add_column(name, overflow="fold")
+        for each in records:
+            table.add_row(*map(_cell, each.values()))
+        console.print(table)
 
 
-def _print_table(records: Sequence[Record], title: str) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=2000)  # into a file or a pipe: one record, one line
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for name in records[0] if records else ():
-        table.add_column(name, overflow="fold")
-    for each in records:
-        table.add_row(*(_cell(value) for value in each.values()))
-    console.print(table, markup=False, highlight=False)
-
-
-def _cell(value: Any) -> str:
+def _cell(value: Any) -> Text:
     if isinstance(value, bool):
-        return "yes" if value else "no"
-    return " ".join(value) if isinstance(value, list) else str(value)
+        return Text("yes" if value else "no")
+    if isinstance(value, dict):
+        return Text(", ".join(f"{n} {name}" for name, n in value.items()))
+    if isinstance(value, float):
+        return Text(f"{value:.3g}")
+    return Text(" ".join(value) if isinstance(value, list | set) else str(value))
 
 
 # -- models ----------------------------------------------------------------------------------------
@@ -295,9 +300,8 @@ def _forward(made: Any, layer: str | None) -> tuple[Tensor, Sequence[Tensor] | N
         return made, None
     model, examples = made
     if layer is not None:
-        assert isinstance(model, nn.Module)
-        lrp = LRP(model, layer=model.get_submodule(layer))
-        return lrp._through_layer(tuple(examples), (), _first_tensor)
+        through = LRP(model, layer=model.get_submodule(layer))._through_layer
+        return through(tuple(examples), (), _first_tensor)
     leaves = [
         x.detach().requires_grad_() if isinstance(x, Tensor) and x.is_floating_point() else x
         for x in examples

@@ -10,7 +10,7 @@ import pluggy
 from .rule import Row, Rules
 
 if TYPE_CHECKING:
-    from .testing import Sample
+    from .samples import Sample
 
 PACK_API = 1
 """A pack states ``DYNAMICLRP_PACK_API = 1``; another number is a located error at load."""

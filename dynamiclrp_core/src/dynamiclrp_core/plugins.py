@@ -16,7 +16,7 @@ from .errors import BrokenPack, DynamicLRPError
 from .rule import Row, Rules
 
 if TYPE_CHECKING:
-    from .testing import Sample
+    from .samples import Sample
 
 GROUP = "dynamiclrp"
 

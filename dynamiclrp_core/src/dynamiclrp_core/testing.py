@@ -1,7 +1,7 @@
 """The kit a pack author runs: samples that build a node, and checks that hold for every rule.
 
-Imports no test framework. ``checks(sample)`` yields (name, function); each raises AssertionError with
-what it saw.
+Imports no test framework. A check takes a ``Case`` and ``Rules`` and raises AssertionError with what it
+saw; ``check_rule`` runs all of them, ``parametrize_pack`` lists what to run them on.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 from unittest import mock
 
 import torch
@@ -20,74 +20,11 @@ from .engine import Sweep
 from .graph import Graph
 from .node import Address, address, leaf
 from .op import Op
+from .plugins import samples
 from .promises import Values
 from .record import record
 from .rule import Rules
-
-Domain = Literal["real", "positive", "distinct", "unit"]
-Style = Literal["plain", "zeros", "cancelling", "noncontiguous"]
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """A call that makes autograd build ``node``.
-
-    call     ``(*tensors) -> output``, a tensor or a tuple of which every float tensor counts
-    shapes   one string per tensor, sizes separated by spaces, ``n`` the batch: ``"n 4"``; ``""`` is 0-d
-    domain   of the values: any, > 0, all distinct (selections by value), or in (-1, 1)
-    batched  sample k of the output depends on sample k of the ``n`` tensors only
-    dtypes   floating dtypes the op supports on CPU
-    live     which tensors may be the input to explain; None: each alone and all together
-    """
-
-    node: str
-    call: Callable[..., Any]
-    shapes: tuple[str, ...] = ("n 4",)
-    domain: Domain = "real"
-    batched: bool = True
-    dtypes: tuple[torch.dtype, ...] = (torch.float64, torch.float32, torch.bfloat16)
-    live: tuple[tuple[int, ...], ...] | None = None
-    label: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.node}{'-' + self.label if self.label else ''}"
-
-    def sizes(self, n: int) -> list[tuple[int, ...]]:
-        """Shapes for a batch of ``n``."""
-        return [tuple(n if d == "n" else int(d) for d in s.split()) for s in self.shapes]
-
-    def tensors(
-        self, seed: int, n: int = 2, dtype: torch.dtype = torch.float64, device: str = "cpu"
-    ) -> list[Tensor]:
-        """Random tensors of the sample's shapes and domain, the same for the same seed."""
-        generator = torch.Generator().manual_seed(seed)
-        made = []
-        for size in self.sizes(n):
-            if self.domain == "distinct":
-                count = torch.Size(size).numel()
-                t = torch.randperm(count, generator=generator).double().view(size) / 7 - count / 15
-            else:
-                t = torch.randn(size, generator=generator, dtype=torch.float64)
-            if self.domain == "positive":
-                t = t.abs() + 0.1
-            elif self.domain == "unit":
-                t = t.tanh() * 0.9
-            made.append(t.to(device=device, dtype=dtype))
-        return made
-
-    def subsets(self) -> Iterator[tuple[int, ...]]:
-        """Which operands to explain: each alone, and all together."""
-        if self.live is not None:
-            yield from self.live
-            return
-        many = len(self.shapes)
-        yield from ((i,) for i in range(many))
-        if many > 1:
-            yield tuple(range(many))
-
-
-# -- checks -----------------------------------------------------------------------------------------
-
+from .samples import Sample, Style
 
 @dataclass(frozen=True, eq=False)
 class Case:
@@ -100,6 +37,9 @@ class Case:
     style: Style = "plain"
     dtype: torch.dtype = torch.float64
     device: str = "cpu"
+
+    def __str__(self) -> str:
+        return f"{self.sample}-{''.join(map(str, self.live))}"
 
     def tensors(self) -> list[Tensor]:
         """The sample's tensors in this case's style; the live ones require grad."""
@@ -272,6 +212,19 @@ def check_rule(case: Case, rules: Rules) -> None:
         check(case, rules)
 
 
+def parametrize_pack(pack: str, n: int = 2) -> list[Case]:
+    """One case per sample of an installed pack and per choice of live operands.
+
+    ``pytest.mark.parametrize("case", parametrize_pack("std"), ids=str)``.
+    """
+    return [
+        Case(sample, live, n=n)
+        for label, sample in samples((pack,))
+        if label.split()[0] == pack
+        for live in sample.subsets()
+    ]
+
+
 class _Fixed(Case):
     """A case on given tensors."""
 
@@ -310,3 +263,6 @@ def _operands(op: Op) -> list[Tensor | None]:
         none = node is None and i == op.row.bias and op.sweep.values._no_bias(op)
         made.append(None if none else op.input(i))
     return made
+
+
+__all__ = ["CHECKS", "Case", "Sample", "check_rule", "hidden_values", "parametrize_pack"]
