@@ -145,8 +145,8 @@ def propagate(
         books.inputs = sum(total(r) for r, _ in found)
         books.inputs_abs = sum(float(r.detach().abs().sum(dtype=torch.float64)) for r, _ in found)
     used: Counter[str] = Counter()
-    for rule, count in sweep.used.values():
-        used[rule.id] += count
+    for key, count in sweep.counts.items():
+        used[sweep.used[key].id] += count
     return Run(
         relevance=tuple(r for r, _ in found),
         coefficients=tuple(c for _, c in found),

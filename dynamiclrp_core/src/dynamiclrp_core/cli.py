@@ -28,10 +28,8 @@ from torch.utils._pytree import tree_leaves
 from . import api, plugins
 from .captum_like import LRP
 from .errors import DynamicLRPError, MissingRule
+from .listing import Record, case_record, pack_record, row_records, told
 from .record import record
-from .rule import Matcher, Rule, Rules
-
-Record = dict[str, Any]
 
 app = typer.Typer(
     help="Layer-wise relevance propagation on the autograd graph.",
@@ -62,7 +60,7 @@ def main() -> None:
 def list_rules(rules: Preset = "default", as_json: AsJson = False) -> None:
     """All nodes that have a rule, one line each."""
     table = plugins.preset(rules)
-    records = _row_records(table, sorted(table))
+    records = row_records(table, sorted(table))
     _print(as_json, records, (f"{len(records)} nodes, rules of {rules!r}", records))
 
 
@@ -77,12 +75,12 @@ def show_rule(node: str, rules: Preset = "default", as_json: AsJson = False) -> 
             + (f"\n  did you mean: {', '.join(near)}" if near else "")
         )
     row = table[node]
-    (facts,) = _row_records(table, [node])
-    cases = [_case_record(m, rule) for m, rule in table.cases(row)]
+    (facts,) = row_records(table, [node])
+    cases = [case_record(m, rule) for m, rule in table.cases(row)]
     presets = []
     for name in sorted(plugins.presets()):
         used = plugins.preset(name).cases(row)
-        presets.append({"preset": name, "rule": "; ".join(_case(m, r.id) for m, r in used)})
+        presets.append({"preset": name, "rule": told((m, r.id) for m, r in used)})
     _print(
         as_json,
         {**facts, "cases": cases, "presets": presets},
@@ -121,7 +119,12 @@ def show_coverage(
         statistics = [{**vars(promises), "density": promises.density}]
     _print(
         as_json,
-        {"rules": rules, "fraction": found.fraction, **asdict(found), "promises": statistics},
+        {
+            "rules": rules,
+            "fraction": found.fraction,
+            **asdict(found),
+            "promises": statistics[0] if statistics else None,
+        },
         (f"{found.fraction:.1%} of the nodes have a rule", records),
         (f"promises under {rules!r}", statistics),
     )
@@ -138,7 +141,7 @@ def show_packs(as_json: AsJson = False) -> None:
     records = []
     owners: dict[tuple[str, str], list[str]] = defaultdict(list)
     for pack in plugins.installed():
-        facts, brings = _pack_record(pack)
+        facts, brings = pack_record(pack)
         records.append(facts)
         for brought in brings:
             owners[brought].append(pack.label)
@@ -166,89 +169,9 @@ def run_demo(
     try:
         importlib.import_module("dynamiclrp_core.demo").main(out=out, quick=quick)
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("dynamiclrp_core"):
-            raise
         raise DynamicLRPError(
             f"the demo needs {error.name}:\n  pip install 'dynamiclrp-core[demo]'"
         ) from error
-
-
-# -- records ---------------------------------------------------------------------------------------
-
-
-def _case(matcher: Matcher | None, text: str) -> str:
-    return text if matcher is None else f"{matcher.__name__}: {text}"
-
-
-def _form(rule: Rule) -> str:
-    """The form of relevance that the rule is written in; the base class converts the other."""
-    own = type(rule)
-    forms = ("coefficient", "value")
-    return " ".join(f for f in forms if getattr(own, f) is not getattr(Rule, f))
-
-
-def _row_records(rules: Rules, nodes: Sequence[str]) -> list[Record]:
-    tested = {sample.node for _, sample in plugins.samples()}
-    records = []
-    for row in (rules[node] for node in nodes):
-        cases = rules.cases(row)
-        otherwise = cases[-1][1]
-        held = {rule.conserves for _, rule in cases}
-        facts = {
-            "node": row.node,
-            "family": row.family,
-            "rule": "; ".join(_case(m, type(rule).__name__) for m, rule in cases),
-            "forward": row.forward is not None,
-            "operands": [name + "*" * row.variadic for name in row.operands],
-            "results": list(row.results),
-            "form": _form(otherwise),
-            # What holds in every case is the weakest of the promises.
-            "conserves": next(c for c in ("none", "absorbed", "exact") if c in held),
-            "pack": row.pack,
-            "source": row.source or f"{type(otherwise).__module__}.{type(otherwise).__name__}",
-            "tested": row.node in tested,
-        }
-        records.append(facts)
-    return records
-
-
-def _case_record(matcher: Matcher | None, rule: Rule) -> Record:
-    return {
-        "case": "otherwise" if matcher is None else matcher.__name__,
-        "rule": rule.id,
-        "form": _form(rule),
-        "conserves": rule.conserves,
-        "what it does": (type(rule).__doc__ or "").strip().split("\n\n")[0],
-    }
-
-
-def _pack_record(pack: plugins.Pack) -> tuple[Record, list[tuple[str, str]]]:
-    """A pack's record, and the rules and presets it brings as ("rule" or "preset", name).
-
-    It is loaded alone (core is always there), so that a conflict does not hide the rest.
-    """
-    rules: list[str] = []
-    presets: set[str] = set()
-    samples, error = 0, pack.error
-    if error is None:
-        try:
-            table = plugins.load_rules([pack.name])
-            rules = [node for node, row in table.items() if row.pack == pack.label]
-            presets = set(plugins.presets([pack.name]))
-            presets -= set(plugins.presets(["core"])) if pack.name != "core" else set()
-            samples = sum(label == pack.label for label, _ in plugins.samples([pack.name]))
-        except DynamicLRPError as broken:
-            error = str(broken)
-    facts = {
-        "pack": pack.name,
-        "version": pack.version,
-        "status": "broken" if error else "ok",
-        "rules": len(rules),
-        "presets": sorted(presets),
-        "samples": samples,
-        "error": error or "",
-    }
-    return facts, [("rule", r) for r in rules] + [("preset", p) for p in sorted(presets)]
 
 
 # -- printing --------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from .node import Address, Edge, kind
 from .numerics import dot, fit
 from .op import Op
 from .promises import Values
-from .rule import Entries, Row, Rule, Rules, Value
+from .rule import Entries, Matcher, Row, Rule, Rules, Value
 
 OnMissing = Literal["error", "pass", "stop"]
 T = TypeVar("T")
@@ -42,11 +42,17 @@ AMPLIFIED = 1e3
 class Arrival:
     """What has arrived at a node: a coefficient and a value per output, either may be missing."""
 
-    __slots__ = ("c", "metadata", "r")
+    __slots__ = ("c", "dtypes", "r", "shapes")
 
     def __init__(self, node: Node) -> None:
-        self.metadata: Sequence[Any] = node._input_metadata
-        self.c: list[Tensor | None] = [None] * len(self.metadata)
+        metadata = node._input_metadata
+        self.shapes: list[tuple[int, ...]] = []
+        self.dtypes: list[torch.dtype] = []
+        self.c: list[Tensor | None] = []
+        for m in metadata:
+            self.shapes.append(tuple(m.shape))
+            self.dtypes.append(m.dtype)
+            self.c.append(None)
         self.r: list[Tensor | None] | None = None
 
 
@@ -79,11 +85,12 @@ class Sweep:
         self.values = Values(self, known)
         self.assigned: dict[Node, Rule] = {}
         self.read_out: dict[tuple[Node, int], tuple[Tensor | None, Tensor | None, Tensor]] = {}
-        self.used: dict[int, tuple[Rule, int]] = {}
+        self.used: dict[int, Rule] = {}
+        self.counts: dict[int, int] = {}
         self._arrived: dict[Node, Arrival] = {}
         self._ops: dict[Node, Op | None] = {}
-        self._cases: dict[str, Any] = {}
-        self._fields: dict[tuple[type, str], frozenset[str]] = {}
+        self._cases: dict[str, tuple[tuple[Matcher | None, Rule], ...]] = {}
+        self._fields: dict[str, tuple[str | None, ...]] = {}
 
     # -- the pass -----------------------------------------------------------------------------------
 
@@ -115,57 +122,58 @@ class Sweep:
                 return
         if True not in op.wanted:
             return
+        op.dtypes = here.dtypes
+        ledger, counts = self.ledger, self.counts
+        booked = 0 if ledger is None else len(ledger.entries)
+        sent: list[Entries] = []
         try:
-            rule = self.assigned.get(node) or self._choose(op)
-            count = self.used.get(id(rule))
-            self.used[id(rule)] = (rule, 1 if count is None else count[1] + 1)
-            if rule.joins and here.r is not None:
-                self._join(op, here)
-            booked = len(self.ledger.entries) if self.ledger is not None else 0
-            sent: list[Entries] = []
-            for c in here.c:
-                if c is not None:
+            rule = self._choose(op)
+            counts[id(rule)] = counts.get(id(rule), 0) + 1
+            if here.r is None:
+                sent.append(rule.coefficient(op, *here.c))
+            else:
+                if rule.joins:
+                    self._join(op, here)
+                if any(c is not None for c in here.c):
                     sent.append(rule.coefficient(op, *here.c))
-                    break
-            if here.r is not None:
                 sent.append(rule.value(op, *here.r))
         except (DynamicLRPError, CheckpointError):
             raise
         except RuntimeError as error:
             raise self._translated(error, node) from error
+        arrive, wanted, edges = self._arrive, op.wanted, op.edges
         for entries in sent:
-            if len(entries) != len(op.edges):
+            if len(entries) != len(edges):
                 raise BadRule(
                     f"{rule.id} returned {len(entries)} entries for {kind(node)}, "
-                    f"which has {len(op.edges)} operands"
+                    f"which has {len(edges)} operands"
                 )
-            for edge, entry, wanted in zip(op.edges, entries, op.wanted):
-                if entry is not None and wanted:
-                    self._arrive(edge, entry)
+            for i, entry in enumerate(entries):
+                if entry is not None and wanted[i]:
+                    arrive(edges[i], entry)
         if self.check:
             self._check_finite(op, sent)
-        if self.ledger is not None:
+        if ledger is not None:
             self._balance(op, here, sent, booked)
 
     def _arrive(self, edge: Edge, entry: Tensor | Value) -> None:
         """Add ``entry`` to what ``edge`` has received, in the receiver's shape and dtype."""
         node, nr = edge
-        here = self._arrived.get(cast(Node, node))
+        assert node is not None
+        here = self._arrived.get(node)
         if here is None:
-            here = self._arrived[cast(Node, node)] = Arrival(cast(Node, node))
-        meta = here.metadata[nr]
+            here = self._arrived[node] = Arrival(node)
+        shape, dtype = here.shapes[nr], self.dtype or here.dtypes[nr]
         if type(entry) is Value:
-            dtype = self.dtype or torch.promote_types(meta.dtype, torch.float32)
-            r = fit(entry.relevance, meta.shape, dtype)
+            r = fit(entry.relevance, shape, torch.promote_types(dtype, torch.float32))
             if here.r is None:
                 here.r = [None] * len(here.c)
             have = here.r[nr]
             here.r[nr] = r if have is None else have + r
             return
-        c = cast(Tensor, entry)
-        dtype = self.dtype or meta.dtype
-        if c.dtype != dtype or c.shape != meta.shape or c.layout != torch.strided:
-            c = fit(c, meta.shape, dtype)
+        c: Tensor = entry
+        if c.dtype != dtype or c.shape != shape:
+            c = fit(c, shape, dtype)
         have = here.c[nr]
         here.c[nr] = c if have is None else have + c
 
@@ -199,15 +207,17 @@ class Sweep:
             on_missing=self.on_missing, check=self.check,
         )  # fmt: skip
         inner.run(seeds)
-        for key, (rule, count) in inner.used.items():
-            self.used[key] = (rule, count + self.used.get(key, (rule, 0))[1])
+        self.used |= inner.used
+        for key, count in inner.counts.items():
+            self.counts[key] = self.counts.get(key, 0) + count
         return inner.read_out
 
     # -- rules --------------------------------------------------------------------------------------
 
     def row(self, node: Node) -> Row | None:
         """The row for ``node``, if there is one."""
-        return self.rules.rows.get(node.name()) or self.rules.rows.get(kind(node))
+        rows = self.rules.rows
+        return rows.get(node.name()) or rows.get(kind(node))
 
     def op(self, node: Node) -> Op | None:
         """The ``Op`` view of ``node``, made once per run; None without a row."""
@@ -219,27 +229,30 @@ class Sweep:
         return made
 
     def _choose(self, op: Op) -> Rule:
-        """The first rule of the row whose matcher holds."""
+        """The rule a matcher has fixed, or the first of the row whose matcher holds."""
         row = op.row
         cases = self._cases.get(row.node)
         if cases is None:
             cases = self._cases[row.node] = self.rules.cases(row)
+            self.used |= {id(rule): rule for _, rule in cases}
+        if self.assigned and op.node in self.assigned:
+            return self.assigned[op.node]
         for matcher, rule in cases:
             if matcher is None:
-                op.match = None
-                return cast(Rule, rule)
+                return rule
             op.match = matcher(op)
             if op.match is not None and op.match is not False:
-                return cast(Rule, rule)
+                return rule
         raise self._missing_error(op.node, "none of the matchers of its row holds")
 
     def rule_of(self, op: Op) -> Rule:
         """The rule a node gets, for those that must know how a neighbour behaves."""
-        return self.assigned.get(op.node) or self._choose(op)
+        return self._choose(op)
 
     def assign(self, node: Node, rule: Rule) -> None:
         """Fix the rule of a node still to come (a matcher has seen what it is part of)."""
         self.assigned[node] = rule
+        self.used[id(rule)] = rule
 
     def _missing(self, node: Node) -> Op | None:
         name = kind(node)
@@ -284,20 +297,21 @@ class Sweep:
             return inside_backward(lambda: nodes.saved(node, name))
 
     def call(self, node: Node, c: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
-        """The node's own backward."""
+        """The node's own backward: no hooks, no broadcast undone, nothing cast."""
+        run: Any = node if callable(node) else node.apply  # type: ignore[attr-defined]
         try:
-            return nodes.call(node, c)
+            result = run(*c)
         except CheckpointError:
-            return inside_backward(lambda: nodes.call(node, c))
+            result = inside_backward(lambda: run(*c))
+        return result if isinstance(result, tuple) else (result,)
 
-    def fields(self, node: Node, row: Row) -> frozenset[str]:
-        """Which of the row's operand and result names this node type saves."""
-        key = (type(node), row.node)
-        names = self._fields.get(key)
+    def fields(self, node: Node, row: Row) -> tuple[str | None, ...]:
+        """For each operand of the row, the field autograd may save it in; then each result's."""
+        names = self._fields.get(row.node)
         if names is None:
-            wanted = (*row.operands, *row.results)
-            names = frozenset(n for n in wanted if hasattr(type(node), "_saved_" + n))
-            self._fields[key] = names
+            wanted = (*(() if row.variadic else row.operands), *row.results)
+            names = tuple(n if hasattr(type(node), "_saved_" + n) else None for n in wanted)
+            self._fields[row.node] = names
         return names
 
     def packed(self, node: Node, name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any, ClassVar, cast
 
 import torch
@@ -14,6 +15,7 @@ from .families import copying, custom
 from .node import address, kind, metadata
 from .numerics import dot
 from .op import Op
+from .record import recorded
 from .rule import Conserves, Entries, Entry, Rule, Value
 
 
@@ -140,16 +142,18 @@ class SubGraph(Rule):
         raise NotImplementedError
 
     def _swept(self, op: Op, seeds: Sequence[Entry]) -> Entries:
-        with torch.enable_grad():
+        # Held until the sweep is done: what the region drops is lost again afterwards.
+        with torch.enable_grad(), recorded() as held:
             outputs, operands = self.rebuild(op)
-        pairs = [(address(o), s) for o, s in zip(outputs, seeds) if s is not None]
+        pairs = [(address(o), s) for o, s in zip(outputs, seeds) if s is not None and _tracked(o)]
         wanted = [
             None if t is None or not w else address(t) for t, w in zip(operands, op.wanted)
         ]
         live = [t for t, w in zip(wanted, op.live) if t is not None and w]
         also = [t for t, w in zip(wanted, op.live) if t is not None and not w]
-        known = {address(t): t for t in [*outputs, *operands] if t is not None and t.requires_grad}
+        known = {address(t): t for t in [*outputs, *operands] if _tracked(t)}
         results = op.sweep.inside(pairs, live, also, known)
+        held.clear()
         entries: list[Entry] = []
         for t in wanted:
             found = results.get(t) if t is not None else None
@@ -166,22 +170,33 @@ class Checkpoint(SubGraph):
 
     def rebuild(self, op: Op) -> tuple[Sequence[Any], Sequence[Tensor | None]]:
         node: Any = op.node
-        inputs = list(node.inputs)
-        for i, t in zip(node.tensor_indices, node.saved_tensors):
-            inputs[i] = t.detach().requires_grad_(t.requires_grad)
-        devices = getattr(node, "fwd_devices", [])
-        with torch.random.fork_rng(devices=devices, enabled=node.preserve_rng_state):
-            if node.preserve_rng_state:
-                torch.set_rng_state(node.fwd_cpu_state)
-                if devices:
-                    torch.utils.checkpoint.set_device_states(devices, node.fwd_device_states)
-            with torch.autocast("cpu", **_autocast(node.cpu_autocast_kwargs)):
-                made = node.run_function(*inputs)
-        outputs = made if isinstance(made, tuple) else (made,)
-        # Edge 0 is the checkpoint's own dummy; then one edge per argument.
-        operands = [x if isinstance(x, Tensor) and x.requires_grad else None for x in inputs]
-        missing = len(op.edges) - len(operands)
-        return outputs, [*[None] * missing, *operands]
+        tensors = [t.detach().requires_grad_(t.requires_grad) for t in node.saved_tensors]
+        return _run_again(op, *tensors), [t if t.requires_grad else None for t in tensors]
+
+
+def _run_again(op: Op, *tensors: Tensor | None) -> tuple[Any, ...]:
+    """The region of a reentrant checkpoint on ``tensors``, which are its operands: one per edge."""
+    node: Any = op.node
+    inputs = list(node.inputs)
+    for i, t in zip(node.tensor_indices, tensors):
+        inputs[i] = t
+    devices = getattr(node, "fwd_devices", [])
+    with torch.random.fork_rng(devices=devices, enabled=node.preserve_rng_state):
+        if node.preserve_rng_state:
+            torch.set_rng_state(node.fwd_cpu_state)
+            if devices:
+                torch.utils.checkpoint.set_device_states(devices, node.fwd_device_states)
+        with ExitStack() as stack:
+            stack.enter_context(torch.autocast("cpu", **_autocast(node.cpu_autocast_kwargs)))
+            if node.device_autocast_kwargs is not None and torch.cuda.is_available():
+                device = torch.autocast(node.device_type, **_autocast(node.device_autocast_kwargs))
+                stack.enter_context(device)
+            made = node.run_function(*inputs)
+    return made if isinstance(made, tuple) else (made,)
+
+
+def _tracked(t: Any) -> bool:
+    return isinstance(t, Tensor) and t.requires_grad
 
 
 def _autocast(kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -192,7 +207,7 @@ ROWS = (
     custom("CopySlices", SliceWrite(), "self value", forward=written),
     custom("CopyBackwards", CopyInto(), "self src", family="moving", forward=lambda op, a, b: b),
     custom("torch.nn.modules._functions.BackwardHookFunction", ThroughHook(), family="moving"),
-    custom("torch.utils.checkpoint.CheckpointFunction", Checkpoint()),
+    custom("torch.utils.checkpoint.CheckpointFunction", Checkpoint(), forward=_run_again),
     copying("AliasBackward0", forward=lambda op, x: x),
     copying("IdentityBackward0", forward=lambda op, x: x),
 )

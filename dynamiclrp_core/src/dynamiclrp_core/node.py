@@ -69,14 +69,3 @@ def leaf(node: Node) -> Tensor | None:
     """The leaf an AccumulateGrad node stands for; None for any other node."""
     # The context of a custom Function may have an attribute of that name too.
     return node.variable if type(node) is _AccumulateGrad else None
-
-
-def call(node: Node, grads: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
-    """The node's own backward: one gradient per forward output in, one per edge out.
-
-    Runs no hooks, reduces no broadcast, casts nothing. A custom Function is not callable and has
-    ``apply`` instead.
-    """
-    run: Any = node if callable(node) else node.apply
-    result = run(*grads)
-    return result if isinstance(result, tuple) else (result,)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -31,7 +29,7 @@ def dot(a: Tensor, c: Tensor) -> Tensor:
     return torch.where((c == 0).expand_as(product), 0.0, product).sum()
 
 
-def fit(entry: Tensor, shape: Any, dtype: torch.dtype) -> Tensor:
+def fit(entry: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Undo broadcasting: sum ``entry`` to ``shape``; then cast to ``dtype``."""
     if entry.layout != torch.strided:
         entry = entry.to_dense()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -21,18 +21,13 @@ if TYPE_CHECKING:
 class Saved:
     """``op.saved.dim``: the node's ``_saved_dim``, integers signed, each field unpacked once."""
 
-    __slots__ = ("_cache", "_sweep", "_node")
-
     def __init__(self, node: Node, sweep: Sweep) -> None:
         self._node = node
         self._sweep = sweep
-        self._cache: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
-        cache = self._cache
-        if name not in cache:
-            cache[name] = self._sweep.read(self._node, name)
-        return cache[name]
+        value = self.__dict__[name] = self._sweep.read(self._node, name)
+        return value
 
 
 class Op:
@@ -42,7 +37,9 @@ class Op:
     operand i is needed (live, or on the way to a read-out of ``at``).
     """
 
-    __slots__ = ("edges", "ledger", "live", "match", "node", "row", "saved", "sweep", "wanted")
+    __slots__ = (
+        "_saved", "dtypes", "edges", "ledger", "live", "match", "node", "row", "sweep", "wanted",
+    )  # fmt: skip
 
     def __init__(self, node: Node, row: Row, sweep: Sweep) -> None:
         self.node = node
@@ -52,8 +49,16 @@ class Op:
         self.live = sweep.live.operands(self.edges)
         self.wanted = self.live if sweep.same else sweep.wanted.operands(self.edges)
         self.match: Any = None
-        self.saved = Saved(node, sweep)
         self.ledger: Ledger | None = sweep.ledger
+        self.dtypes: Sequence[torch.dtype] = ()
+        self._saved: Saved | None = None
+
+    @property
+    def saved(self) -> Saved:
+        """The node's saved fields by name."""
+        if self._saved is None:
+            self._saved = Saved(self.node, self.sweep)
+        return self._saved
 
     # -- forward values ---------------------------------------------------------------------------
 
@@ -99,9 +104,10 @@ class Op:
 
     def backward(self, *c: Tensor | None) -> tuple[Tensor | None, ...]:
         """The node's own backward, or the vjp of the row's forward where the dtype is not the node's."""
-        if all(ci is None or ci.dtype == m.dtype for ci, m in zip(c, metadata(self.node))):
-            return self.sweep.call(self.node, c)
-        return self._vjp(c)
+        for ci, dtype in zip(c, self.dtypes):
+            if ci is not None and ci.dtype != dtype:
+                return self._vjp(c)
+        return self.sweep.call(self.node, c)
 
     def pull(self, c: Tensor, i: int, *operands: Tensor | None) -> Tensor:
         """Gradient of operand ``i`` alone, at ``operands`` if given, else at the node's own."""

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from .errors import DynamicLRPError, Unrecoverable
+from .errors import ModifiedInPlace, Unrecoverable
 from .node import Address, kind, leaf, metadata
 from .record import recordings
 
@@ -92,7 +92,6 @@ class Values:
         """Operand ``i`` of ``op``: saved at the node itself, or promised."""
         own = self._own(op, i)
         if own is not None:
-            self.stats.sources["own"] += 1
             return own
         node, nr = op.edges[i]
         if node is not None:
@@ -103,7 +102,6 @@ class Values:
         """Output ``nr`` of ``op``: saved at the node itself, or promised."""
         own = self._result(op, nr)
         if own is not None:
-            self.stats.sources["own"] += 1
             return own
         return self._value(op.node, nr, op)
 
@@ -120,10 +118,10 @@ class Values:
     def constant(self, op: Op, name: str) -> Any:
         """Argument ``name`` of the call that made ``op``, from ``record()``."""
         for recording in recordings():
-            kept = recording.arguments(op.node)
-            if kept is not None and kept.get(name) is not None:
+            kept = recording.argument(op.node, name)
+            if kept is not None:
                 self.stats.sources["recorded"] += 1
-                return kept[name]
+                return kept
         raise self._lost(op, f"argument {name!r}")
 
     def stand_in(self, op: Op) -> Tensor | None:
@@ -154,21 +152,17 @@ class Values:
 
     def _own(self, op: Op, i: int) -> Tensor | None:
         """Operand ``i`` as saved at ``op`` itself."""
-        row = op.row
-        if row.variadic or i >= len(row.operands):
+        names = self.sweep.fields(op.node, op.row)
+        if i >= len(op.row.operands) or op.row.variadic or names[i] is None:
             return None
-        return self._field(op, row.operands[i])
+        value = getattr(op.saved, op.row.operands[i])
+        return value if isinstance(value, Tensor) else None
 
     def _result(self, op: Op, nr: int) -> Tensor | None:
         """Output ``nr`` as saved at ``op`` itself."""
-        if nr < len(op.row.results):
-            return self._field(op, op.row.results[nr])
-        return None
-
-    def _field(self, op: Op, name: str) -> Tensor | None:
-        if name not in self.sweep.fields(op.node, op.row):
+        if nr >= len(op.row.results):
             return None
-        value = getattr(op.saved, name)
+        value = getattr(op.saved, op.row.results[nr], None)
         return value if isinstance(value, Tensor) else None
 
     def _found(self, node: Node, nr: int) -> Tensor | None:
@@ -181,7 +175,7 @@ class Values:
         if value is None:
             variable = leaf(node)
             if variable is not None:
-                value, source = self._leaf(variable), "leaf"
+                value, source = self._leaf(node, variable), "leaf"
             else:
                 op = self.sweep.op(node)
                 value = None if op is None else self._result(op, nr)
@@ -193,15 +187,17 @@ class Values:
             self.stats.sources[source] += 1
         return value
 
-    def _leaf(self, variable: Tensor) -> Tensor:
+    def _leaf(self, node: Node, variable: Tensor) -> Tensor:
         # A leaf saved somewhere is version-checked there; AccumulateGrad.variable is not.
         self._scan()
         saved = self._leaves.get(id(variable))
         if saved is not None:
             return cast(Tensor, self.sweep.read(*saved))
-        versions = [v for r in recordings() if (v := r.version(variable)) is not None]
+        readers = self._users.get((node, 0), ())
+        seen = [r.version(variable, reader) for r in recordings() for reader in readers]
+        versions = [v for v in seen if v is not None]
         if versions and variable._version not in versions:
-            raise DynamicLRPError(
+            raise ModifiedInPlace(
                 f"a leaf of shape {tuple(variable.shape)} was changed in place after the forward "
                 "(an optimizer step?): run the forward again before explaining"
             )
@@ -260,8 +256,8 @@ class Values:
             row = sweep.row(node)
             if row is None:
                 continue
-            for i, name in enumerate(row.operands):
-                if row.variadic or name not in sweep.fields(node, row):
+            for i, name in enumerate(sweep.fields(node, row)[: len(row.operands)]):
+                if name is None or row.variadic:
                     continue
                 if sweep.packed(node, name):
                     # Unpacking has a price (a re-run, a copy): trust the row, which says that this
@@ -367,10 +363,7 @@ class Values:
         name = op.row.operands[0] if op.row.variadic else op.row.name_of(i)
         meta = metadata(op.node)[0]
         for recording in recordings():
-            kept = recording.arguments(op.node)
-            if kept is None:
-                continue
-            value = kept.get(name)
+            value = recording.argument(op.node, name)
             value = value[i] if op.row.variadic and isinstance(value, list) else value
             if value is not None:
                 self.stats.sources["recorded"] += 1
@@ -436,8 +429,8 @@ class Values:
             f"{kind(origin.node)} needs a forward value that depends on {what} of "
             f"{kind(op.node)} (output shape {tuple(op.shape)}), which autograd does not keep.\n"
             f"  reached from the output through: {path}\n"
-            "  cure: run the forward under `with dynamiclrp_core.record():`, or use coefficient rules "
-            '(rules="default" asks for nothing here)'
+            "  cure: run the forward under `with dynamiclrp_core.record():` (in this thread), or use "
+            'coefficient rules (rules="default" asks for nothing here)'
         )
 
     def _no_forward(self, node: Node, origin: Op) -> str:

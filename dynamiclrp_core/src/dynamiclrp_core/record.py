@@ -2,9 +2,11 @@
 
 Note [Recording]
 A dispatch mode sees every aten call, also those inside C++ composites (attention, GRU). Autograd has
-made the call's node just before, so the node's sequence number is ``_get_sequence_nr() - 1``. An entry
-is used only if the node found under that number, in this thread, has the call's name: inner calls of
-a custom Function or a reentrant checkpoint have no node of their own and must not match another.
+made the call's node just before, so the node's sequence number is ``_get_sequence_nr() - 1``. These
+count per thread and a node does not know its thread, so a recording serves only the thread that made
+it. An entry is used only if the node found under its number has the call's name: inner calls of a
+custom Function or a reentrant checkpoint have no node of their own and must not match another. What
+is kept is the operand itself, not a copy, so its version is kept too and checked when it is read.
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +25,7 @@ from torch.autograd.graph import Node
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
+from .errors import ModifiedInPlace
 from .node import kind
 
 # Calls of which autograd drops an operand or an argument that the forward needs.
@@ -33,6 +38,20 @@ _RECORDED = frozenset(
 _KEPT_RECORDINGS = 8
 
 
+class _Versioned:
+    """A tensor and the version it had in the forward."""
+
+    __slots__ = ("tensor", "version")
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        self.version = None if tensor.is_inference() else tensor._version
+
+    @property
+    def changed(self) -> bool:
+        return self.version is not None and self.version != self.tensor._version
+
+
 class Recording:
     """What one ``with record()`` block kept, keyed by autograd's sequence number.
 
@@ -41,7 +60,8 @@ class Recording:
     """
 
     def __init__(self) -> None:
-        self.thread = threading.get_ident()
+        self.first = torch.autograd._get_sequence_nr()
+        self.last: int | None = None
         self._calls: dict[int, tuple[str, dict[str, Any]]] = {}
         self._versions = WeakIdKeyDictionary()
 
@@ -53,16 +73,30 @@ class Recording:
         """Remember a leaf's version: its node holds the leaf itself, not the value it had."""
         self._versions.setdefault(leaf, leaf._version)
 
-    def version(self, leaf: Tensor) -> int | None:
-        """The version ``leaf`` had in the forward, if it was seen."""
-        return self._versions.get(leaf)
+    def version(self, leaf: Tensor, node: Node) -> int | None:
+        """The version ``leaf`` had when ``node`` read it, if that was seen."""
+        number = node._sequence_nr()
+        if number < self.first or self.last is not None and number >= self.last:
+            return None
+        version: int | None = self._versions.get(leaf)
+        return version
 
-    def arguments(self, node: Node) -> dict[str, Any] | None:
-        """What was kept of the call that made ``node``."""
+    def argument(self, node: Node, name: str) -> Any:
+        """Argument ``name`` of the call that made ``node``; None if it was not kept."""
         entry = self._calls.get(node._sequence_nr())
         if entry is None or not kind(node).startswith(entry[0] + "Backward"):
             return None
-        return entry[1]
+        value = entry[1].get(name)
+        for part in value if isinstance(value, list) else (value,):
+            if isinstance(part, _Versioned) and part.changed:
+                raise ModifiedInPlace(
+                    f"{kind(node)}: its constant {name!r} (shape {tuple(part.tensor.shape)}), which "
+                    "record() holds, was changed in place after the forward.\n"
+                    "  cure: run the forward again, or write out of place"
+                )
+        if isinstance(value, list):
+            return [v.tensor if isinstance(v, _Versioned) else v for v in value]
+        return value.tensor if isinstance(value, _Versioned) else value
 
     def clear(self) -> None:
         """Drop everything kept."""
@@ -72,27 +106,46 @@ class Recording:
         return len(self._calls)
 
 
-_alive: weakref.WeakSet[Recording] = weakref.WeakSet()
-_latest: deque[Recording] = deque(maxlen=_KEPT_RECORDINGS)
+class _Own(threading.local):
+    """The recordings of this thread. Sequence numbers count per thread, so no other may read them."""
+
+    def __init__(self) -> None:
+        self.alive: weakref.WeakSet[Recording] = weakref.WeakSet()
+        self.latest: deque[Recording] = deque(maxlen=_KEPT_RECORDINGS)
+
+
+_own = _Own()
 
 
 def recordings() -> list[Recording]:
-    """All recordings that are still alive, the latest first."""
-    return sorted(_alive, key=lambda r: r is not _latest[-1] if _latest else False)
+    """All recordings of this thread that are still alive."""
+    return list(_own.alive)
+
+
+class _Plan(NamedTuple):
+    """What to keep of one aten function: its node's name, its arguments, the one it writes to."""
+
+    name: str
+    arguments: tuple[str, ...]
+    written: str | None
+    overwritten: bool
 
 
 class _Mode(TorchDispatchMode):
     def __init__(self, recording: Recording) -> None:
         super().__init__()
         self._recording = recording
-        self._plans: dict[Any, tuple[str, tuple[str, ...]] | None] = {}
+        self._plans: dict[Any, _Plan | None] = {}
 
-    def _plan(self, func: Any) -> tuple[str, tuple[str, ...]] | None:
-        name = func._schema.name.removeprefix("aten::").rstrip("_")
+    def _plan(self, func: Any) -> _Plan | None:
+        full = func._schema.name.removeprefix("aten::")
+        name = full.rstrip("_")
         if name not in _RECORDED:
             return None
         camel = "".join(part[:1].upper() + part[1:] for part in name.split("_"))
-        return camel, tuple(a.name for a in func._schema.arguments)
+        written = "self" if full != name else None
+        arguments = tuple(a.name for a in func._schema.arguments)
+        return _Plan(camel, arguments, written, name in ("copy", "fill"))
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -103,13 +156,16 @@ class _Mode(TorchDispatchMode):
             self._keep(plan, args, kwargs or {})
         return func(*args, **(kwargs or {}))
 
-    def _keep(self, plan: tuple[str, tuple[str, ...]], args: Any, kwargs: Any) -> None:
+    def _keep(self, plan: _Plan, args: Any, kwargs: Any) -> None:
         tracked = False
         kept: dict[str, Any] = {}
-        for name, value in [*zip(plan[1], args), *kwargs.items()]:
+        for name, value in [*zip(plan.arguments, args), *kwargs.items()]:
             if isinstance(value, Tensor):
                 if not value.requires_grad:
-                    kept[name] = value
+                    if name != plan.written:
+                        kept[name] = _Versioned(value)
+                    elif not plan.overwritten:  # the call is about to change it
+                        kept[name] = _Versioned(value.clone())
                 else:
                     tracked = True
                     if value.is_leaf:
@@ -117,12 +173,22 @@ class _Mode(TorchDispatchMode):
             elif isinstance(value, list) and any(isinstance(v, Tensor) for v in value):
                 tracked |= any(isinstance(v, Tensor) and v.requires_grad for v in value)
                 kept[name] = [
-                    None if isinstance(v, Tensor) and v.requires_grad else v for v in value
+                    v if not isinstance(v, Tensor) else None if v.requires_grad else _Versioned(v)
+                    for v in value
                 ]
             else:
                 kept[name] = value
         if tracked:
-            self._recording.keep(plan[0], kept)
+            self._recording.keep(plan.name, kept)
+
+
+@contextmanager
+def recorded() -> Iterator[Recording]:
+    """``record()``, but kept only as long as the recording is held."""
+    recording = Recording()
+    _own.alive.add(recording)
+    with _Mode(recording):
+        yield recording
 
 
 class record:
@@ -141,8 +207,8 @@ class record:
         self._mode = _Mode(self.recording)
 
     def __enter__(self) -> Recording:
-        _alive.add(self.recording)
-        _latest.append(self.recording)
+        _own.alive.add(self.recording)
+        _own.latest.append(self.recording)
         self._mode.__enter__()
         return self.recording
 
@@ -153,3 +219,4 @@ class record:
         traceback: TracebackType | None,
     ) -> None:
         self._mode.__exit__(exc_type, exc, traceback)
+        self.recording.last = torch.autograd._get_sequence_nr()

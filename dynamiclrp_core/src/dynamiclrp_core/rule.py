@@ -75,9 +75,10 @@ class Rule(BaseModel):
     @staticmethod
     def only(c: Sequence[Tensor | None]) -> Tensor:
         """What arrived at output 0, for rules that know no other output."""
-        if c[0] is None or any(ci is not None for ci in c[1:]):
+        first = c[0]
+        if first is None or (len(c) > 1 and any(ci is not None for ci in c[1:])):
             raise BadRule("relevance arrived at an output that the rule does not know (not output 0)")
-        return c[0]
+        return first
 
     @property
     def id(self) -> str:

@@ -112,7 +112,7 @@ def check_saved_names(case: Case, rules: Rules) -> None:
     if op is None or op.row.node != case.sample.node or op.row.variadic:
         return
     for i, name in enumerate(op.row.operands[: len(op.edges)]):
-        value = getattr(op.saved, name) if name in sweep.fields(op.node, op.row) else None
+        value = getattr(op.saved, name, None)
         parent, nr = op.edges[i]
         if isinstance(value, Tensor) and parent is not None and value.numel():
             held = leaf(parent)
