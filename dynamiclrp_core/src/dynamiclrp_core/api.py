@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .engine import OnMissing, Sweep, inside_backward
+from .engine import OnMissing, Sweep
 from .errors import InvalidInput, InvalidSeed, NoGraph, NonFinite, UnreachableInput
 from .graph import Graph
 from .ledger import Ledger, total
-from .node import Address, address, kind, leaf, metadata
+from .node import Address, address, inside_backward, kind, leaf, metadata
 from .plugins import preset
 from .promises import Promises
 from .rule import Entry, Rules, Value

@@ -7,8 +7,8 @@ adds it to what is already there. That is all; the rest of this file is what a r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeVar, cast
+from collections.abc import Sequence
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -28,14 +28,13 @@ from .errors import (
 )
 from .graph import Graph
 from .ledger import Ledger, total
-from .node import Address, Edge, kind
+from .node import Address, Edge, inside_backward, kind
 from .numerics import dot, fit
 from .op import Op
 from .promises import Values
 from .rule import Entries, Matcher, Row, Rule, Rules, Value
 
 OnMissing = Literal["error", "pass", "stop"]
-T = TypeVar("T")
 AMPLIFIED = 1e3
 
 
@@ -291,6 +290,9 @@ class Sweep:
 
     def read(self, node: Node, name: str) -> Any:
         """A saved field. One unpacked before in this backward by a checkpoint is run again."""
+        held = self.values.held
+        if held and (node, name) in held:
+            return held[node, name]
         try:
             return nodes.saved(node, name)
         except CheckpointError:
@@ -313,10 +315,6 @@ class Sweep:
             names = tuple(n if hasattr(type(node), "_saved_" + n) else None for n in wanted)
             self._fields[row.node] = names
         return names
-
-    def packed(self, node: Node, name: str) -> bool:
-        """Whether a hook holds the field, so that reading it costs something."""
-        return nodes.is_packed(node, name)
 
     # -- diagnosis ----------------------------------------------------------------------------------
 
@@ -386,20 +384,3 @@ class Sweep:
         ledger.scale += size
         if ledger.amplified_at is None and size > AMPLIFIED * max(ledger.seed_abs, 1e-300):
             ledger.amplified_at = f"{kind(op.node)} (output shape {tuple(op.shape)})"
-
-
-def inside_backward(f: Callable[[], T]) -> T:
-    """Run ``f`` inside a small backward of its own.
-
-    Outside of a running backward a non-reentrant checkpoint re-runs its region for every saved field
-    that is read; inside one it re-runs once. A backward of our own, and not the model's, so that the
-    user's backward still works afterwards.
-    """
-    with torch.inference_mode(False), torch.enable_grad():
-        start = torch.zeros((), requires_grad=True, device="cpu")
-        end = start * 1.0
-    box: list[T] = []
-    end.register_hook(lambda _: box.append(f()))
-    # Not autograd.grad(end, start): naming inputs makes every node called inside skip its outputs.
-    torch.autograd.backward(end)
-    return box[0]

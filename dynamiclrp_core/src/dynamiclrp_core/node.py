@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
+T = TypeVar("T")
 Edge = tuple[Node | None, int]
 _AccumulateGrad: Any = torch._C._functions.AccumulateGrad
 
@@ -54,10 +55,13 @@ def saved(node: Node, name: str) -> Any:
     return signed(getattr(node, "_saved_" + name))
 
 
-def is_packed(node: Node, name: str) -> bool:
-    """Whether a saved-tensor hook (checkpoint, offloading) holds the field instead of a tensor."""
+def packing(node: Node, name: str) -> str:
+    """Who holds the field: "" the node itself, "checkpoint" a non-reentrant one, "hook" another hook."""
     raw = getattr(node, "_raw_saved_" + name, None)
-    return raw is not None and not isinstance(raw.data, Tensor | type(None))
+    held = None if raw is None else raw.data
+    if held is None or isinstance(held, Tensor):
+        return ""
+    return "checkpoint" if type(held).__module__ == "torch.utils.checkpoint" else "hook"
 
 
 def metadata(node: Node) -> Sequence[Any]:
@@ -69,3 +73,23 @@ def leaf(node: Node) -> Tensor | None:
     """The leaf an AccumulateGrad node stands for; None for any other node."""
     # The context of a custom Function may have an attribute of that name too.
     return node.variable if type(node) is _AccumulateGrad else None
+
+
+def inside_backward(f: Callable[[], T]) -> T:
+    """Run ``f`` inside a small backward of its own.
+
+    Note [Checkpoints]
+    Outside of a running backward a non-reentrant checkpoint re-runs its region for every saved field
+    that is read; inside one it re-runs once, but hands out each field once only. So the sweep is one
+    backward, and the resolver's scan, which reads the same fields, another: one re-run per region
+    under coefficient rules, two under rules that ask for values. A backward of our own, and not the
+    model's, so that the user's backward still works afterwards.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        start = torch.zeros((), requires_grad=True, device="cpu")
+        end = start * 1.0
+    box: list[T] = []
+    end.register_hook(lambda _: box.append(f()))
+    # Not autograd.grad(end, start): naming inputs makes every node called inside skip its outputs.
+    torch.autograd.backward(end)
+    return box[0]

@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from .errors import ModifiedInPlace, Unrecoverable
-from .node import Address, kind, leaf, metadata
+from .node import Address, inside_backward, kind, leaf, metadata, packing, saved
 from .record import recordings
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class Values:
         self.stats = Promises(nodes=len(sweep.graph.order))
         self._index: dict[tuple[Node, int], tuple[Node, str, bool]] | None = None
         self._users: dict[tuple[Node, int], list[Node]] = defaultdict(list)
+        self.held: dict[tuple[Node, str], Any] = {}
         self._leaves: dict[int, tuple[Node, str]] = {}
 
     # -- what rules call (through Op) ---------------------------------------------------------------
@@ -190,9 +191,9 @@ class Values:
     def _leaf(self, node: Node, variable: Tensor) -> Tensor:
         # A leaf saved somewhere is version-checked there; AccumulateGrad.variable is not.
         self._scan()
-        saved = self._leaves.get(id(variable))
-        if saved is not None:
-            return cast(Tensor, self.sweep.read(*saved))
+        where = self._leaves.get(id(variable))
+        if where is not None:
+            return cast(Tensor, self.sweep.read(*where))
         readers = self._users.get((node, 0), ())
         seen = [r.version(variable, reader) for r in recordings() for reader in readers]
         versions = [v for v in seen if v is not None]
@@ -246,7 +247,8 @@ class Values:
         """One pass over the saved fields: which tensor of the graph is saved where."""
         if self._index is not None:
             return
-        self._index = index = {}
+        self._index = {}
+        checkpointed: list[tuple[Node, str]] = []
         sweep, users = self.sweep, self._users
         for node in sweep.graph.order:
             edges = sweep.graph.edges[node]
@@ -254,30 +256,46 @@ class Values:
                 if edge[0] is not None:
                     users[cast(Address, edge)].append(node)
             row = sweep.row(node)
-            if row is None:
+            if row is None or row.variadic:
                 continue
             for i, name in enumerate(sweep.fields(node, row)[: len(row.operands)]):
-                if name is None or row.variadic:
+                if name is None:
                     continue
-                if sweep.packed(node, name):
-                    # Unpacking has a price (a re-run, a copy): trust the row, which says that this
-                    # field is operand i.
+                holder = packing(node, name)
+                if holder == "checkpoint":
+                    checkpointed.append((node, name))
+                elif holder == "hook":
+                    # Unpacking may cost a copy: trust the row, which says that this is operand i.
                     if i < len(edges) and edges[i][0] is not None:
-                        index.setdefault(cast(Address, edges[i]), (node, name, False))
-                    continue
-                try:
-                    value = getattr(node, "_saved_" + name)
-                except RuntimeError:
-                    continue  # freed or modified: only an error if a rule asks for it
-                if not isinstance(value, Tensor):
-                    continue
-                if value.grad_fn is not None:
-                    index.setdefault((value.grad_fn, value.output_nr), (node, name, False))
-                elif value.requires_grad:
-                    self._leaves.setdefault(id(value), (node, name))
-                base = value._base
-                if base is not None and base.grad_fn is not None:
-                    index.setdefault((base.grad_fn, base.output_nr), (node, name, True))
+                        self._index.setdefault(cast(Address, edges[i]), (node, name, False))
+                else:
+                    self._note(node, name)
+        if checkpointed:
+
+            def read_all() -> None:
+                for node, name in checkpointed:
+                    self.held[node, name] = saved(node, name)
+
+            inside_backward(read_all)
+            for node, name in checkpointed:
+                self._note(node, name)
+
+    def _note(self, node: Node, name: str) -> None:
+        """Enter one saved field into the index: its own address, and that of the base it views."""
+        assert self._index is not None
+        try:
+            value = self.sweep.read(node, name)
+        except RuntimeError:
+            return  # freed or modified: only an error if a rule asks for it
+        if not isinstance(value, Tensor):
+            return
+        if value.grad_fn is not None:
+            self._index.setdefault((value.grad_fn, value.output_nr), (node, name, False))
+        elif value.requires_grad:
+            self._leaves.setdefault(id(value), (node, name))
+        base = value._base
+        if base is not None and base.grad_fn is not None:
+            self._index.setdefault((base.grad_fn, base.output_nr), (node, name, True))
 
     # -- sources 4 to 7: values that must be made ---------------------------------------------------
 
