@@ -140,25 +140,25 @@ def sweep_of(y: Tensor, x: Tensor, **known: Any) -> Sweep:
 
 
 def hide_everything(patch: pytest.MonkeyPatch) -> None:
-    """As if autograd had saved no floating point tensor anywhere."""
+    """As if autograd had saved no floating point tensor that the graph made, anywhere."""
     own, result, scan = Values._own, Values._result, Values._scan
 
-    def without(
-        read: Callable[[Values, Any, int], Tensor | None],
-    ) -> Callable[[Values, Any, int], Tensor | None]:
-        def hidden(self: Values, op: Any, i: int) -> Tensor | None:
-            value = read(self, op, i)
-            return None if value is None or value.is_floating_point() else value
+    def no_operand(self: Values, op: Any, i: int) -> Tensor | None:
+        value = own(self, op, i)
+        tracked = op.edges[i][0] is not None  # an untracked one stands at the node or nowhere
+        return None if value is None or tracked and value.is_floating_point() else value
 
-        return hidden
+    def no_result(self: Values, op: Any, nr: int) -> Tensor | None:
+        value = result(self, op, nr)
+        return None if value is None or value.is_floating_point() else value
 
     def scanned(self: Values) -> None:
         if self._index is None:
             scan(self)
             self._index, self._leaves = {}, {}
 
-    patch.setattr(Values, "_own", without(own))
-    patch.setattr(Values, "_result", without(result))
+    patch.setattr(Values, "_own", no_operand)
+    patch.setattr(Values, "_result", no_result)
     patch.setattr(Values, "_scan", scanned)
 
 

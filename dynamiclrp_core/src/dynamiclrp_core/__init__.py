@@ -1,7 +1,7 @@
 """Layer-wise relevance propagation on the autograd graph: any model, op by op, no change to it."""
 
 from . import testing
-from .api import Coverage, Run, coverage, propagate, relevance
+from .api import Coverage, Run, coverage, propagate, relevance, top_k
 from .captum_like import LRP
 from .defaults import Product
 from .engine import Sweep
@@ -76,4 +76,5 @@ __all__ = [
     "record",
     "relevance",
     "testing",
+    "top_k",
 ]

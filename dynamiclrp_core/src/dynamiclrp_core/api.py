@@ -18,7 +18,7 @@ from .ledger import Ledger, total
 from .node import Address, address, inside_backward, kind, leaf, metadata
 from .plugins import preset
 from .promises import Promises
-from .rule import Entry, Rules, Value
+from .rule import Rules, Value
 
 Tensors = Tensor | Sequence[Tensor]
 DEEP = 30_000
@@ -155,6 +155,16 @@ def propagate(
         promises=sweep.values.stats,
         rules_used=dict(used),
     )
+
+
+def top_k(output: Tensor, k: int) -> Tensor:
+    """A seed: the k largest entries per sample (last dim) of ``output`` with R = y, the rest 0.
+
+    DynamicLRP's top-k start. Shape of ``output``; raises RuntimeError if k exceeds its last dim.
+    """
+    values = output.detach()
+    top = values.topk(k, dim=-1).indices
+    return torch.zeros_like(values).scatter(-1, top, values.gather(-1, top))
 
 
 @dataclass(frozen=True)
@@ -294,12 +304,12 @@ def _seeds(
     given: Tensor | Sequence[Tensor | None] | None,
     dtype: torch.dtype | None,
     create_graph: bool,
-) -> list[tuple[Address, Entry]]:
+) -> list[tuple[Address, Tensor | Value]]:
     seeds = [None] * len(roots) if given is None else given
     seeds = [seeds] if isinstance(seeds, Tensor) else list(seeds)
     if len(seeds) != len(roots):
         raise InvalidSeed(f"{len(seeds)} seeds for {len(roots)} outputs: pass one each, None for R = y")
-    made: list[tuple[Address, Entry]] = []
+    made: list[tuple[Address, Tensor | Value]] = []
     for i, (y, seed) in enumerate(zip(roots, seeds)):
         if seed is None:
             made.append((address(y), torch.ones_like(y, dtype=dtype or y.dtype).detach()))
@@ -319,7 +329,7 @@ def _seeds(
 
 
 def _books(
-    roots: Sequence[Tensor], seeds: Sequence[tuple[Address, Entry]], dtype: torch.dtype | None
+    roots: Sequence[Tensor], seeds: Sequence[tuple[Address, Tensor | Value]], dtype: torch.dtype | None
 ) -> Ledger:
     books = Ledger(unit_roundoff=torch.finfo(dtype or roots[0].dtype).eps / 2)
     for y, (_, seed) in zip(roots, seeds):

@@ -126,14 +126,17 @@ def _select(output: Any, target: Target) -> Tensor:
             )
         return output.reshape(-1)
     n = output.shape[0]
+    picked: Any
     if isinstance(target, int):
         target = (target,)
     if isinstance(target, tuple):
-        return output[(slice(None), *target)].reshape(n)
+        picked = (slice(None), *target)
+        return output[picked].reshape(n)
     rows = torch.arange(n, device=output.device)
     if isinstance(target, list) and target and isinstance(target[0], tuple):
         columns = [torch.as_tensor(c, device=output.device) for c in zip(*target)]
-        return output[(rows, *columns)]
+        picked = (rows, *columns)
+        return output[picked]
     index = torch.as_tensor(target, device=output.device).reshape(-1)
     if index.numel() == 1:
         index = index.expand(n)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .errors import Unrecoverable
 from .matchers import Region
-from .numerics import dot, secant
+from .numerics import dot, secant, vjp
 from .op import Op
 from .rule import Conserves, Entries, Entry, Rule, Value
 
@@ -218,11 +218,11 @@ class ScalarFunction(Held):
         y = self._replayed(op, region, x)
         zero = torch.zeros_like(x)
         # Entry by entry, so J^T 1 is f'(0) (summed over the copies, if the region repeats entries).
-        at_zero, vjp = torch.func.vjp(lambda z: self._replayed(op, region, z), zero)
+        at_zero, pull = vjp(lambda z: self._replayed(op, region, z), zero)
         start = torch.arange(x.numel(), device=x.device).view(x.shape)
         index = self._replayed(op, region, start, moves=True).reshape(-1)
         copies = torch.bincount(index, minlength=x.numel()).clamp(min=1)
-        rise = (vjp(torch.ones_like(y))[0].reshape(-1) / copies)[index].view(y.shape)
+        rise = (pull(torch.ones_like(y))[0].reshape(-1) / copies)[index].view(y.shape)
         if op.ledger is not None:
             op.book("constants", dot(at_zero, ci))
         moved = x.reshape(-1)[index].view(y.shape)

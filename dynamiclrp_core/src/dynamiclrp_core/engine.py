@@ -170,7 +170,7 @@ class Sweep:
             have = here.r[nr]
             here.r[nr] = r if have is None else have + r
             return
-        c: Tensor = entry
+        c = cast(Tensor, entry)
         if c.dtype != dtype or c.shape != shape:
             c = fit(c, shape, dtype)
         have = here.c[nr]

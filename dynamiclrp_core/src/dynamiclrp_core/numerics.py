@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -27,6 +30,12 @@ def dot(a: Tensor, c: Tensor) -> Tensor:
     """``sum(a * c)`` in float64, with inf * 0 counted as 0 (masked logits carry -inf)."""
     product = a.detach().double() * c.detach().double()
     return torch.where((c == 0).expand_as(product), 0.0, product).sum()
+
+
+def vjp(f: Callable[..., Any], *at: Tensor) -> tuple[Any, Callable[[Any], tuple[Tensor, ...]]]:
+    """``f(*at)`` and its vjp (torch.func's, whose annotation does not tell the two forms apart)."""
+    made: Any = torch.func.vjp(f, *at)
+    return made[0], made[1]
 
 
 def fit(entry: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

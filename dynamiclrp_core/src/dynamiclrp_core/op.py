@@ -11,6 +11,7 @@ from torch.autograd.graph import Node
 
 from .errors import BadRule
 from .node import Address, Edge, kind, metadata
+from .numerics import vjp
 from .rule import Row
 
 if TYPE_CHECKING:
@@ -119,8 +120,7 @@ class Op:
         def of_one(x: Tensor) -> Tensor:
             return cast(Tensor, self.forward(*others[:i], x, *others[i:]))
 
-        _, vjp = torch.func.vjp(of_one, self.zeros(i))
-        return cast(Tensor, vjp(c)[0])
+        return vjp(of_one, self.zeros(i))[1](c)[0]
 
     def _vjp(self, c: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
         # Only operands that are wanted are differentiated; linear ops need their shapes only.
@@ -136,13 +136,13 @@ class Op:
                 operands[i] = xi
             return self.forward(*operands)
 
-        made, vjp = torch.func.vjp(of_wanted, *(at[i] for i in which))
+        made, pull = vjp(of_wanted, *(cast(Tensor, at[i]) for i in which))
         if isinstance(made, tuple):
             seeds: Any = tuple(torch.zeros_like(m) if ci is None else ci for m, ci in zip(made, c))
         else:
             seeds = c[0]
         entries: list[Tensor | None] = [None] * len(self.edges)
-        for i, g in zip(which, vjp(seeds)):
+        for i, g in zip(which, pull(seeds)):
             entries[i] = g
         return tuple(entries)
 

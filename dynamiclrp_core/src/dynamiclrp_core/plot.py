@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 SHARPEST = 0.995
@@ -62,7 +61,7 @@ def heatmap_grid(
         for axis, r in zip(axes[row][1:], heatmaps.values()):
             flat = r[row].detach().float().cpu().sum(0)
             limit = scale(flat)
-            axis.imshow(flat, cmap="bwr", vmin=-limit, vmax=limit)
+            axis.imshow(flat, cmap="RdBu_r", vmin=-limit, vmax=limit)
         for axis in axes[row]:
             axis.set_xticks([])
             axis.set_yticks([])

@@ -21,6 +21,7 @@ its memo is dropped when the sweep passes its node, because all later demands li
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -78,8 +79,10 @@ class Values:
     """Resolver of one run. ``known``: tensors of the caller, by address."""
 
     def __init__(self, sweep: Sweep, known: dict[Address, Tensor]) -> None:
-        self.sweep = sweep
-        self.known: dict[tuple[Node, int], Tensor] = dict(known)
+        # No cycle: the graph must go when the user drops it, not when the collector comes (it does not
+        # know how much memory of a device waits for it).
+        self.sweep = cast("Sweep", weakref.proxy(sweep))
+        self.known: dict[tuple[Node, int], Tensor] = {(a.node, a.output): t for a, t in known.items()}
         self.memo: dict[Node, dict[int, Tensor]] = {}
         self.stats = Promises(nodes=len(sweep.graph.order))
         self._index: dict[tuple[Node, int], tuple[Node, str, bool]] | None = None

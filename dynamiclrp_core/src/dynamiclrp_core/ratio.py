@@ -110,7 +110,7 @@ class ProductRatio(Rule):
             return Affine.linear_step(op, ci)
         shares = self._shares(op, ci * op.output())
         return [
-            None if not w else cast(Tensor, op.pull(ci, i)) * share
+            None if not w else op.pull(ci, i) * share
             for i, (w, share) in enumerate(zip(op.wanted, shares))
         ]
 

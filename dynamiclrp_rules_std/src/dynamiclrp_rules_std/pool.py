@@ -27,11 +27,11 @@ def _at_indices(n: int) -> object:
 
 
 def _adaptive(op: Op, x: Tensor) -> Tensor:
-    return F.adaptive_avg_pool2d(x, tuple(op.shape[-2:]))
+    return F.adaptive_avg_pool2d(x, (op.shape[-2], op.shape[-1]))
 
 
 def _adaptive3(op: Op, x: Tensor) -> Tensor:
-    return F.adaptive_avg_pool3d(x, tuple(op.shape[-3:]))
+    return F.adaptive_avg_pool3d(x, (op.shape[-3], op.shape[-2], op.shape[-1]))
 
 
 ROWS = (

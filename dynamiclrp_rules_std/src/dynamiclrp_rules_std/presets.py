@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from dynamiclrp_core.layered import Epsilon, Gamma, ZPlus
@@ -75,7 +76,7 @@ def dynamiclrp(
     )
 
 
-PRESETS = {
+PRESETS: dict[str, Callable[..., Rules]] = {
     "epsilon": epsilon,
     "gamma": gamma,
     "epsilon-plus": epsilon_plus,
