@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .engine import OnMissing, Sweep
-from .errors import InvalidInput, InvalidSeed, NoGraph, NonFinite, UnreachableInput
+from .errors import DynamicLRPError, InvalidInput, InvalidSeed, NoGraph, NonFinite, UnreachableInput
 from .graph import Graph
 from .ledger import Ledger, total
 from .node import Address, address, inside_backward, kind, leaf, metadata
@@ -219,8 +219,16 @@ def _is_empty(tensors: Tensors) -> bool:
     return not isinstance(tensors, Tensor) and len(tensors) == 0
 
 
-def _outputs(outputs: Tensors) -> tuple[Tensor, ...]:
-    given = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+def _listed(given: Any, name: str, error: type[DynamicLRPError]) -> list[Any]:
+    if isinstance(given, Tensor):
+        return [given]
+    if not isinstance(given, Iterable):
+        raise error(f"{name} is a {type(given).__name__}, not a tensor or a sequence of tensors")
+    return list(given)
+
+
+def _outputs(outputs: Tensors) -> list[Tensor]:
+    given = _listed(outputs, "outputs", NoGraph)
     if not given:
         raise NoGraph("outputs is empty: pass at least one tensor")
     for i, y in enumerate(given):
@@ -244,7 +252,7 @@ def _inputs(
 ) -> tuple[list[Address], list[Tensor | None]]:
     if inputs is None:
         return _found_inputs(graph)
-    given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    given = _listed(inputs, name, InvalidInput)
     if not given:
         raise InvalidInput(f"{name} is empty: pass the tensors to explain, or None")
     for i, x in enumerate(given):
@@ -305,8 +313,9 @@ def _seeds(
     dtype: torch.dtype | None,
     create_graph: bool,
 ) -> list[tuple[Address, Tensor | Value]]:
-    seeds = [None] * len(roots) if given is None else given
-    seeds = [seeds] if isinstance(seeds, Tensor) else list(seeds)
+    seeds: list[Any] = [None] * len(roots)
+    if given is not None:
+        seeds = _listed(given, "output_relevance", InvalidSeed)
     if len(seeds) != len(roots):
         raise InvalidSeed(f"{len(seeds)} seeds for {len(roots)} outputs: pass one each, None for R = y")
     made: list[tuple[Address, Tensor | Value]] = []
@@ -314,6 +323,8 @@ def _seeds(
         if seed is None:
             made.append((address(y), torch.ones_like(y, dtype=dtype or y.dtype).detach()))
             continue
+        if not isinstance(seed, Tensor):
+            raise InvalidSeed(f"output_relevance[{i}] is a {type(seed).__name__}, not a tensor")
         for what, of_seed, of_y in (
             ("shape", tuple(seed.shape), tuple(y.shape)),
             ("device", seed.device, y.device),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .api import Run, propagate
 from .errors import DynamicLRPError, InvalidInput
-from .record import record
+from .record import recorded
 from .rule import Rules
 
 Target = int | tuple[int, ...] | Tensor | list[Any] | Callable[[Any], Tensor] | None
@@ -48,7 +48,8 @@ class LRP:
         target: index of the explained output per sample. int, tuple of ints (for outputs of more than
         two dimensions), tensor of one int per sample, list of either, or a function of the model's
         output that returns the tensor to explain. None: the output has one value per sample.
-        return_convergence_delta: also the tensor of (explained output - sum of relevance) per sample.
+        return_convergence_delta: also the tensor of (explained output - sum of relevance) per sample, or
+        one of the whole batch where a callable target adds samples up.
         The last run stays in ``self.run``.
 
         Raises InvalidInput for integer inputs without ``layer``, and what ``propagate`` raises.
@@ -57,21 +58,22 @@ class LRP:
         given = inputs if is_tuple else (inputs,)
         extra = additional_forward_args
         extra = () if extra is None else extra if isinstance(extra, tuple) else (extra,)
-        with torch.enable_grad(), record():
+        # The recording goes with this call: nobody else ever sees the graph.
+        with torch.inference_mode(False), torch.enable_grad(), recorded() as held:
             if self.layer is None:
                 sources = tuple(self._leaf(x, i) for i, x in enumerate(given))
                 explained = _select(self.model(*sources, *extra), target)
             else:
                 explained, sources = self._through_layer(given, extra, target)
         self.run = propagate(explained, sources, rules=self.rules, **propagate_args)
+        held.clear()
         found = self.run.relevance
         result = found if is_tuple and self.layer is None else found[0] if len(found) == 1 else found
         if not return_convergence_delta:
             return result
-        per_sample = explained.detach().reshape(explained.shape[0], -1).sum(1)
-        for r in found:
-            per_sample = per_sample - r.reshape(r.shape[0], -1).sum(1)
-        return result, per_sample
+        parts = [explained.detach(), *(-r for r in found)]
+        per_sample = all(p.shape[:1] == found[0].shape[:1] for p in parts)
+        return result, sum(p.reshape(p.shape[0] if per_sample else 1, -1).sum(1) for p in parts)
 
     @staticmethod
     def _leaf(x: Any, i: int) -> Tensor:
@@ -81,7 +83,7 @@ class LRP:
                 f"inputs[{i}] is {what}: relevance needs a float tensor.\n"
                 "  cure: LRP(model, layer=model.get_input_embeddings()) explains token ids"
             )
-        return x.detach().requires_grad_()
+        return (x.clone() if x.is_inference() else x.detach()).requires_grad_()
 
     def _through_layer(
         self, given: tuple[Any, ...], extra: tuple[Any, ...], target: Target
@@ -90,13 +92,13 @@ class LRP:
 
         def catch(module: nn.Module, args: Any, output: Any) -> Any:
             tensors = output if isinstance(output, tuple) else (output,)
+            i = next(i for i, t in enumerate(tensors) if isinstance(t, Tensor))
             # A frozen layer gives an output without graph: it becomes the leaf to explain.
-            fresh = tuple(
-                t.detach().requires_grad_() if isinstance(t, Tensor) and not t.requires_grad else t
-                for t in tensors
-            )
-            caught.append(next(t for t in fresh if isinstance(t, Tensor)))
-            return fresh if isinstance(output, tuple) else fresh[0]
+            source = tensors[i] if tensors[i].requires_grad else self._leaf(tensors[i], i)
+            caught.append(source)
+            # The model goes on with a copy: what it writes in place must not move the source.
+            copied = source.clone()
+            return (*tensors[:i], copied, *tensors[i + 1 :]) if isinstance(output, tuple) else copied
 
         assert self.layer is not None
         handle = self.layer.register_forward_hook(catch)
@@ -131,15 +133,24 @@ def _select(output: Any, target: Target) -> Tensor:
         target = (target,)
     if isinstance(target, tuple):
         picked = (slice(None), *target)
-        return output[picked].reshape(n)
+        return _one_per_sample(output[picked], output, target)
     rows = torch.arange(n, device=output.device)
     if isinstance(target, list) and target and isinstance(target[0], tuple):
         columns = [torch.as_tensor(c, device=output.device) for c in zip(*target)]
         picked = (rows, *columns)
-        return output[picked]
+        return _one_per_sample(output[picked], output, target)
     index = torch.as_tensor(target, device=output.device).reshape(-1)
     if index.numel() == 1:
         index = index.expand(n)
     if index.numel() != n:
         raise DynamicLRPError(f"target has {index.numel()} entries for a batch of {n}")
-    return output[rows, index]
+    return _one_per_sample(output[rows, index], output, target)
+
+
+def _one_per_sample(chosen: Tensor, output: Tensor, target: Any) -> Tensor:
+    if chosen.numel() != output.shape[0]:
+        raise DynamicLRPError(
+            f"target {target} of an output of shape {tuple(output.shape)} leaves shape "
+            f"{tuple(chosen.shape)}: name one entry per sample, an index per further dimension"
+        )
+    return chosen.reshape(-1)

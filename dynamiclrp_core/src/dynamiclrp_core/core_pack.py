@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from .handwritten import ROWS
 from .hookspecs import PACK_API as DYNAMICLRP_PACK_API
 from .hookspecs import hookimpl
 from .rule import Row, Rules
+
+if TYPE_CHECKING:
+    from .samples import Sample
 
 
 @hookimpl
@@ -25,4 +29,17 @@ def default() -> Rules:
     return Rules(name="default")
 
 
-__all__ = ["DYNAMICLRP_PACK_API", "default", "dynamiclrp_presets", "dynamiclrp_rules"]
+@hookimpl
+def dynamiclrp_samples() -> Iterable[Sample]:
+    from .core_samples import SAMPLES  # here: to load the rules must not build the samples
+
+    return SAMPLES
+
+
+__all__ = [
+    "DYNAMICLRP_PACK_API",
+    "default",
+    "dynamiclrp_presets",
+    "dynamiclrp_rules",
+    "dynamiclrp_samples",
+]

@@ -41,7 +41,7 @@ def _softplus_slope(op: Op) -> Tensor:
     bx = x * beta
     near = torch.log1p(torch.expm1(bx.clamp(max=20)) / 2) / beta
     far = F.softplus(x, beta, op.saved.threshold) - math.log(2) / beta
-    return secant(torch.where(bx.abs() < 1, near, far), x, 0.5)
+    return secant(torch.where((bx.abs() < 1) & (bx <= op.saved.threshold), near, far), x, 0.5)
 
 
 ROWS = (
@@ -107,8 +107,7 @@ ROWS = (
         slope=lambda op: secant(F.celu(op.input(0), op.saved.alpha), op.input(0), 1.0)),
     elementwise("ErfBackward0", forward=lambda op, x: x.erf(),
         slope=lambda op: secant(op.input(0).erf(), op.input(0), 2 / math.sqrt(math.pi))),
-    elementwise("NativeDropoutBackward0", forward=lambda op, x: x * op.saved.result1 / (1 - op.saved.p),
-        degree=1.0),
+    elementwise("NativeDropoutBackward0", forward=lambda op, x: _dropout(op, x), degree=1.0),
 )  # fmt: skip
 
 
@@ -116,3 +115,11 @@ def _elu(op: Op, x: Tensor) -> Tensor:
     s = op.saved
     below: Tensor = s.alpha * torch.expm1((x * s.input_scale).clamp(max=0))
     return s.scale * torch.where(x > 0, x, below)
+
+
+def _dropout(op: Op, x: Tensor) -> Tensor:
+    # The node alone knows the factor of what it kept: 1 / (1 - p), 0 for p = 1, 1 out of training.
+    ones = torch.ones(op.shape, dtype=op.dtype, device=x.device)
+    factor = op.sweep.call(op.node, [ones])[0]
+    assert factor is not None
+    return x * factor

@@ -15,10 +15,10 @@ from torch import Tensor
 
 
 def _power_slope(op: Op) -> Tensor:
-    """x**(p-1), 0 at 0 where it has no finite limit (p = 1: 1)."""
+    """x**(p-1), 0 at 0 where it has no finite limit (p = 1: 1; p = 0: constant, so 0)."""
     x, p = op.input(0), op.saved.exponent
-    if p == 1:
-        return torch.ones_like(x)
+    if p in (0, 1):
+        return torch.full_like(x, p)
     return x ** (p - 1) if p > 1 else divide(x**p, x)
 
 

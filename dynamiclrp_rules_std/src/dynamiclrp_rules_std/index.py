@@ -17,7 +17,8 @@ def _index(op: Op, x: Tensor) -> Tensor:
 
 
 def _index_put(op: Op, x: Tensor, values: Tensor) -> Tensor:
-    return torch.index_put(x, tuple(op.saved.indices), values, op.saved.accumulate)
+    made: Tensor = torch.ops.aten.index_put(x, op.saved.indices, values, op.saved.accumulate)
+    return made
 
 
 def _embedding(op: Op, weight: Tensor) -> Tensor:

@@ -79,13 +79,20 @@ def _batch_shift(op: Op) -> Tensor | None:
 
 
 def _groups(op: Op, t: Tensor) -> Tensor:
-    return t.reshape(op.saved.N, op.saved.group, -1)
+    s = op.saved
+    return t.reshape(s.N, s.group, s.C // s.group * s.HxW)
+
+
+def _group_scale(op: Op, grouped: Tensor) -> Tensor:
+    # Not Tensor.var, which warns of a batch without samples.
+    variance = (grouped - grouped.mean(-1, True)).square().mean(-1, True)
+    return (variance + op.saved.eps).rsqrt()
 
 
 def _group_norm(op: Op, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     grouped = _groups(op, x)
     centred = grouped - grouped.mean(-1, True)
-    y = (centred * (grouped.var(-1, correction=0, keepdim=True) + op.saved.eps).rsqrt()).view(x.shape)
+    y = (centred * _group_scale(op, grouped)).view(x.shape)
     y = y if weight is None else y * _per_channel(weight, x.dim())
     return y if bias is None else y + _per_channel(bias, x.dim())
 
@@ -98,8 +105,7 @@ def _group_pull(op: Op, c: Tensor, i: int, at: Any) -> Tensor:
         return (c * plain).sum(_batch_dims(c))
     h = c if op.saved.weight is None else c * _per_channel(at(1), c.dim())
     if torch.is_grad_enabled() or op.sweep.dtype is not None:
-        grouped = _groups(op, at(0))
-        rstd = (grouped.var(-1, correction=0, keepdim=True) + op.saved.eps).rsqrt()
+        rstd = _group_scale(op, _groups(op, at(0)))
     else:
         rstd = op.saved.result2.unsqueeze(-1)
     h = _groups(op, h) * rstd

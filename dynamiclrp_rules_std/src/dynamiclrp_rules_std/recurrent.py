@@ -46,10 +46,8 @@ class Unrolled(SubGraph):
         x, w_ih, w_hh, b_ih, b_hh, h, c = made
         bias = b_ih + b_hh if s.has_biases else None
         h, c = h.view(-1, h.shape[-1]), c.view(-1, c.shape[-1])
-        steps = x.transpose(0, 1) if s.batch_first else x
-        outputs, h_n, c_n = lstm_steps(steps, w_ih, w_hh, bias, h, c, s.reverse)
-        if s.batch_first:
-            outputs = outputs.transpose(0, 1)
+        # Time comes first here, whatever the field batch_first says: torch transposes before and after.
+        outputs, h_n, c_n = lstm_steps(x, w_ih, w_hh, bias, h, c, s.reverse)
         operands = [t if w else None for t, w in zip(made, op.wanted)]
         return (outputs, h_n.view_as(s.hx_), c_n.view_as(s.cx_)), operands
 

@@ -37,6 +37,16 @@ def _gathered(op: Op, x: Tensor) -> tuple[Tensor, Tensor]:
     return x.gather(op.saved.dim, op.saved.indices), op.saved.indices
 
 
+def _won(op: Op) -> Tensor | None:
+    """Maximum and minimum: the output where an operand won that is not live, half of it at a tie."""
+    if all(op.live):
+        return None
+    operands = op.inputs()
+    top: Tensor = op.forward(*operands)
+    hits = [(x == top).to(top.dtype) for x in operands]
+    return top * hits[op.live.index(False)] / (hits[0] + hits[1])
+
+
 def _norm(op: Op, x: Tensor) -> Tensor:
     return torch.linalg.vector_norm(x, op.saved.ord, op.saved.dim, op.saved.keepdim)
 
@@ -73,9 +83,10 @@ ROWS = (
     winner("MedianBackward1", reduces=True, forward=_picked),
     winner("KthvalueBackward0", reduces=True, forward=_picked),
     winner("SortBackward0", forward=_gathered),
+    winner("SortBackward1", forward=_gathered),
     winner("TopkBackward0", reduces=True, forward=_gathered),
-    winner("MaximumBackward0", "self other", forward=lambda op, a, b: torch.maximum(a, b)),
-    winner("MinimumBackward0", "self other", forward=lambda op, a, b: torch.minimum(a, b)),
+    winner("MaximumBackward0", "self other", shift=_won, forward=lambda op, a, b: torch.maximum(a, b)),
+    winner("MinimumBackward0", "self other", shift=_won, forward=lambda op, a, b: torch.minimum(a, b)),
     # -- homogeneous --------------------------------------------------------------------------------
     homogeneous("LinalgVectorNormBackward0", degree=1.0, reduces=True, results="result", forward=_norm),
     homogeneous("VarBackward0", degree=2.0, reduces=True, forward=_var),

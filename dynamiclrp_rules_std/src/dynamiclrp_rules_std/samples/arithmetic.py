@@ -110,7 +110,8 @@ SAMPLES = (
     Sample("ClampMaxBackward0", lambda a: a.clamp_max(-0.3), label="-0.3"),
     Sample("ClampMaxBackward0", lambda a: a.clamp_max(0), label="0"),
     Sample("CloneBackward0", lambda a: a.clone()),
-    Sample("CloneBackward0", lambda a: a.mT.contiguous(), ("n 2 3",), label="contiguous"),
+    Sample("CloneBackward0", lambda a: a.mT.clone(memory_format=torch.contiguous_format),
+        ("n 2 3",), label="contiguous"),
     Sample("ToCopyBackward0", lambda a: aten._to_copy(a)),
     Sample("ToCopyBackward0", lambda a: aten._to_copy(a, dtype=torch.float64), label="float64"),
 )  # fmt: skip

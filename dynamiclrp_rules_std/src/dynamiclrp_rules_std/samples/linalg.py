@@ -17,6 +17,7 @@ BATCHES = ("n 2 4", "n 2 3", "n 3 4")
 
 CONV1 = ("n 2 7", "3 2 3", "3")
 CONV2 = ("n 2 6 5", "4 2 3 2", "4")
+SAME = ("n 2 6 5", "4 2 3 1", "4")
 CONV3 = ("n 2 3 4 3", "3 2 2 2 2", "3")
 UP1 = ("n 2 4", "2 3 3", "3")
 UP2 = ("n 2 3 4", "2 3 3 2", "3")
@@ -59,7 +60,8 @@ SAMPLES = (
     Sample("BaddbmmBackward0", lambda s, a, b: torch.baddbmm(s, a, b, beta=-2, alpha=0.5), BATCHES,
         label="alpha-beta"),
     Sample("AddmvBackward0", lambda s, a, v: torch.addmv(s, a, v), ("n", *MV)),
-    Sample("AddmvBackward0", lambda s, a, v: torch.addmv(s, a, v), ("1", *MV), label="one"),
+    Sample("AddmvBackward0", lambda s, a, v: torch.addmv(s, a, v), ("1", "2 3", "3"),
+        batched=False, label="one"),
     Sample("AddmvBackward0", lambda s, a, v: torch.addmv(s, a, v, beta=-2, alpha=0.5), ("n", *MV),
         label="alpha-beta"),
     # -- convolutions -------------------------------------------------------------------------------
@@ -75,7 +77,7 @@ SAMPLES = (
         label="2d-remainder"),
     Sample("ConvolutionBackward0", lambda x, w, b: torch.conv2d(x, w, b, (1, 2), (2, 0), (2, 1)),
         CONV2, label="2d-dilation"),
-    Sample("ConvolutionBackward0", lambda x, w, b: torch.conv2d(x, w, b, padding="same"), CONV2,
+    Sample("ConvolutionBackward0", lambda x, w, b: torch.conv2d(x, w, b, padding="same"), SAME,
         label="2d-same"),
     Sample("ConvolutionBackward0", lambda x, w, b: torch.conv2d(x, w, b, padding="valid"), CONV2,
         label="2d-valid"),

@@ -1,0 +1,81 @@
+"""Calls that make autograd build each node of this pack."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from dynamiclrp_core.samples import Sample
+from torch import Tensor
+
+aten = torch.ops.aten
+
+# Batch, heads, length, width. Lengths and widths all differ, so that no two can be swapped unseen.
+SELF = ("n 2 3 4", "n 2 3 4", "n 2 3 4")
+CROSS = ("n 2 3 4", "n 2 5 4", "n 2 5 4")
+GROUPED = ("n 4 3 2", "n 2 5 2", "n 2 5 2")
+
+
+def flash(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
+    return F.scaled_dot_product_attention(q, k, v, **options)
+
+
+def seen(q: Tensor, k: Tensor) -> Tensor:
+    """A boolean mask that hides one key of each query."""
+    rows = torch.arange(q.shape[-2], device=q.device)[:, None]
+    return rows != torch.arange(k.shape[-2], device=q.device)
+
+
+def slope(q: Tensor, k: Tensor) -> Tensor:
+    """An additive mask, as ALiBi adds one."""
+    rows = torch.arange(q.shape[-2], device=q.device, dtype=q.dtype)[:, None]
+    return (torch.arange(k.shape[-2], device=q.device, dtype=q.dtype) - rows) / 4
+
+
+def hidden(a: Tensor) -> Tensor:
+    """The logits of a, of which one is -inf."""
+    first = torch.arange(a.shape[-1], device=a.device) == 0
+    return a.masked_fill(first, -torch.inf)
+
+
+SAMPLES = (
+    # -- softmax ------------------------------------------------------------------------------------
+    Sample("SoftmaxBackward0", lambda a: a.softmax(-1)),
+    Sample("SoftmaxBackward0", lambda a: a.softmax(1), ("n 2 3",), label="inner"),
+    Sample("SoftmaxBackward0", lambda a: a.softmax(0), batched=False, label="rows"),
+    Sample("SoftmaxBackward0", lambda a: hidden(a).softmax(-1), label="hidden"),
+    Sample("LogSoftmaxBackward0", lambda a: a.log_softmax(-1)),
+    Sample("LogSoftmaxBackward0", lambda a: a.log_softmax(1), ("n 2 3",), label="inner"),
+    Sample("SafeSoftmaxBackward0", lambda a: aten._safe_softmax(a, -1)),
+    Sample("SafeSoftmaxBackward0", lambda a: aten._safe_softmax(a, 1), ("n 2 3",), label="inner"),
+    Sample("SafeSoftmaxBackward0", lambda a: aten._safe_softmax(hidden(a), -1), ("n 2 1",),
+        label="all-hidden"),
+    # -- layer norm ---------------------------------------------------------------------------------
+    Sample("NativeLayerNormBackward0", lambda x: F.layer_norm(x, (4,)), label="plain"),
+    Sample("NativeLayerNormBackward0", lambda x, w: F.layer_norm(x, (4,), w), ("n 4", "4"),
+        label="weight"),
+    Sample("NativeLayerNormBackward0", lambda x, b: F.layer_norm(x, (4,), None, b), ("n 4", "4"),
+        label="bias"),
+    Sample("NativeLayerNormBackward0", lambda x, w, b: F.layer_norm(x, (4,), w, b),
+        ("n 2 4", "4", "4")),
+    Sample("NativeLayerNormBackward0", lambda x, w, b: F.layer_norm(x, (2, 3), w, b),
+        ("n 2 3", "2 3", "2 3"), label="two-dims"),
+    Sample("NativeLayerNormBackward0", lambda x, w, b: F.layer_norm(x, (4,), w, b, 0.1),
+        ("n 2 4", "4", "4"), label="eps"),
+    # -- fused attention ----------------------------------------------------------------------------
+    Sample("ScaledDotProductFlashAttentionForCpuBackward0", flash, SELF),
+    Sample("ScaledDotProductFlashAttentionForCpuBackward0", flash, CROSS, label="cross"),
+    Sample("ScaledDotProductFlashAttentionForCpuBackward0",
+        lambda q, k, v: flash(q, k, v, is_causal=True), SELF, label="causal"),
+    Sample("ScaledDotProductFlashAttentionForCpuBackward0",
+        lambda q, k, v: flash(q, k, v, scale=0.3), CROSS, label="scale"),
+    Sample("ScaledDotProductFlashAttentionForCpuBackward0",
+        lambda q, k, v: flash(q, k, v, attn_mask=seen(q, k)), CROSS, label="mask"),
+    Sample("ScaledDotProductFlashAttentionForCpuBackward0",
+        lambda q, k, v: flash(q, k, v, attn_mask=slope(q, k)), CROSS, label="additive"),
+    Sample("ScaledDotProductFlashAttentionForCpuBackward0",
+        lambda q, k, v: flash(q, k, v, enable_gqa=True), GROUPED, label="grouped"),
+    Sample("ScaledDotProductFlashAttentionForCpuBackward0",
+        lambda x: flash(x, x, x), ("n 2 3 4",), label="own"),
+)  # fmt: skip
