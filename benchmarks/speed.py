@@ -19,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from multiprocessing import get_context
 from statistics import median
+from typing import Any
 
 import torch
 from dynamiclrp_core import Sweep, preset, propagate, record
@@ -63,7 +64,7 @@ def paired_ratios(a: Work, b: Work, pairs: int) -> list[float]:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Median and its interval of at least 95 % by order statistics; takes ``FEWEST`` values or more.
+    """Median and its interval of 95 % or more by order statistics; of ``FEWEST`` values at least.
 
     The k-th smallest and k-th largest of n enclose the median unless fewer than k of n coin throws
     fall on one side, whatever the distribution of the values.
@@ -100,13 +101,19 @@ def silenced() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-def peak_ratios(name: str, weights: str, rules: Sequence[str]) -> list[float]:
-    """Peak memory of both sides, relevance over gradient, for each of ``rules``."""
+def peak_ratios(name: str, weights: str, rules: Sequence[str]) -> list[tuple[float, float]]:
+    """Peak memory of relevance over the gradient's, for each of ``rules``.
+
+    Twice: ``torch.autograd.grad`` frees the graph as it goes, relevance leaves it to the caller, as
+    ``retain_graph=True`` does.
+    """
     model, x = CASES[name].make(trainable=weights == "trainable")
     ratios = []
     for rule in rules:
-        relevance, gradient = sides(model, x, rule)
-        ratios.append(peak_bytes(relevance) / peak_bytes(gradient))
+        relevance, frees = sides(model, x, rule)
+        _, keeps = sides(model, x, rule, keep=True)
+        peak = peak_bytes(relevance)
+        ratios.append((peak / peak_bytes(frees), peak / peak_bytes(keeps)))
     return ratios
 
 
@@ -118,8 +125,8 @@ def verdict(low: float, budget: float | None) -> str:
 # -- models ----------------------------------------------------------------------------------------
 
 
-def sides(model: nn.Module, x: Tensor, rules: str) -> tuple[Work, Work]:
-    """Forward and relevance, forward and gradient.
+def sides(model: nn.Module, x: Tensor, rules: str, keep: bool = False) -> tuple[Work, Work]:
+    """Forward and relevance, forward and gradient; ``keep``: with ``retain_graph=True``.
 
     ``default`` asks for no value. The others may ask for what autograd drops, so their forward is
     recorded, as ``LRP(model).attribute`` does, and pays for it here.
@@ -136,7 +143,7 @@ def sides(model: nn.Module, x: Tensor, rules: str) -> tuple[Work, Work]:
 
     def gradient() -> object:
         y = model(x)
-        return torch.autograd.grad(y, x, torch.ones_like(y))
+        return torch.autograd.grad(y, x, torch.ones_like(y), retain_graph=keep)
 
     return relevance, gradient
 
@@ -145,7 +152,7 @@ def models(cases: dict[str, Case], rules: Sequence[str], pairs: int | None) -> I
     """Lines of the table: the metric per model, weights and rules."""
     yield (
         f"{'case':<10}{'weights':<11}{'rules':<14}{'ratio':>7}  {'95 % interval':<18}"
-        f"{'budget':<13}{'memory':>6}  budget"
+        f"{'budget':<13}{'memory':>6} {'kept':>6}  budget"
     )
     # A process of its own: once it has profiled, all that torch does there is slower.
     with ProcessPoolExecutor(1, get_context("spawn"), initializer=silenced) as other:
@@ -153,7 +160,7 @@ def models(cases: dict[str, Case], rules: Sequence[str], pairs: int | None) -> I
             for weights in ("trainable", "frozen"):
                 memory = other.submit(peak_ratios, name, weights, rules).result()
                 model, x = case.make(trainable=weights == "trainable")
-                for rule, peak in zip(rules, memory):
+                for rule, (peak, kept) in zip(rules, memory):
                     ratios = paired_ratios(*sides(model, x, rule), pairs or case.pairs)
                     middle, low, high = interval(ratios)
                     limit = MEMORY_BUDGET if (name, rule) == ("vgg16", "default") else None
@@ -161,7 +168,7 @@ def models(cases: dict[str, Case], rules: Sequence[str], pairs: int | None) -> I
                         f"{name:<10}{weights:<11}{rule:<14}{middle:>7.3f}  "
                         f"{f'[{low:.3f}, {high:.3f}]':<18}"
                         f"{verdict(low, BUDGETS.get((name, rule))):<13}"
-                        f"{peak:>6.3f}  {verdict(peak, limit)}"
+                        f"{peak:>6.3f} {kept:>6.3f}  {verdict(peak, limit)}"
                     ).rstrip()
 
 
@@ -183,8 +190,7 @@ def recorded(cases: dict[str, Case], pairs: int | None) -> Iterator[str]:
             middle, low, high = interval(paired_ratios(with_record, plain, pairs or case.pairs))
             budget = verdict(low, RECORD_BUDGET if name in ("vgg16", "resnet50") else None)
             yield (
-                f"{name:<10}{weights:<11}{middle:>17.3f}  "
-                f"{f'[{low:.3f}, {high:.3f}]':<18}{budget}"
+                f"{name:<10}{weights:<11}{middle:>17.3f}  {f'[{low:.3f}, {high:.3f}]':<18}{budget}"
             ).rstrip()
 
 
@@ -228,7 +234,7 @@ def all_of_default(y: Tensor, x: Tensor) -> Work:
 
 def bare_calls(y: Tensor, x: Tensor) -> Work:
     """The kernels of ``default`` and nothing else: each node called once, in a plain loop."""
-    nodes = Graph([address(y)]).order[:0:-1]
+    nodes: list[Any] = Graph([address(y)]).order[:0:-1]
     seed = torch.ones_like(y)
 
     def work() -> None:
@@ -249,7 +255,7 @@ COSTS: dict[str, Callable[[Tensor, Tensor], Work]] = {
 
 
 def per_node(nodes: int, runs: int) -> dict[str, list[float]]:
-    """Microseconds per node. Each run has a graph of its own: the first look at a node costs more."""
+    """Microseconds per node, each run on a new graph: the first look at a node costs more."""
     taken: dict[str, list[float]] = {name: [] for name in COSTS}
     for _ in range(runs):
         for name, prepare in COSTS.items():
@@ -312,7 +318,9 @@ def main() -> None:
         "--rules", nargs="+", default=RULES, metavar="PRESET", help=f"default: {' '.join(RULES)}"
     )
     parser.add_argument("--pairs", type=int, help="pairs of runs per figure (default: by case)")
-    parser.add_argument("--quick", action="store_true", help=f"{FEWEST} pairs, chains up to 10^4 nodes")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"{FEWEST} pairs, chains up to 10^4 nodes"
+    )
     args = parser.parse_args()
     chosen = args.case or [*CASES, "chain", "record"]
     pairs = args.pairs or (FEWEST if args.quick else None)

@@ -72,7 +72,7 @@ def test_epsilon_is_captums_epsilon_rule(bias: bool) -> None:
     torch.testing.assert_close(found, epsilon_lrp(model, x, 1, epsilon), rtol=1e-9, atol=1e-12)
 
 
-# -- targets ----------------------------------------------------------------------------------------
+# -- targets ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_epsilon_is_captums_epsilon_rule(bias: bool) -> None:
         (lambda out: out[:, 2], [2, 2, 2, 2]),
         (lambda out: out[:, 2].sum(), [2, 2, 2, 2]),
     ],
-    ids=repr,
+    ids=lambda v: "callable" if callable(v) else repr(v),
 )
 def test_targets_of_a_matrix_of_outputs(target: Any, columns: list[int]) -> None:
     model, x = net(), data()
@@ -156,7 +156,7 @@ def test_model_outputs_with_logits_and_tuples() -> None:
     torch.testing.assert_close(chosen, expected)
 
 
-# -- tuples and arguments ---------------------------------------------------------------------------
+# -- tuples and arguments --------------------------------------------------------------------------
 
 
 def test_a_tensor_in_gives_a_tensor_and_a_tuple_a_tuple() -> None:
@@ -212,7 +212,7 @@ def test_it_works_under_no_grad_and_on_leaves_that_require_grad() -> None:
     torch.testing.assert_close(lrp.LRP(model).attribute(x.clone().requires_grad_(), 1), expected)
 
 
-# -- convergence ------------------------------------------------------------------------------------
+# -- convergence -----------------------------------------------------------------------------------
 
 
 def test_the_convergence_delta_is_what_biases_keep() -> None:
@@ -242,7 +242,7 @@ def test_the_convergence_delta_of_one_explained_number() -> None:
     assert delta.numel() == 1 and float(delta) == pytest.approx(left)
 
 
-# -- layers -----------------------------------------------------------------------------------------
+# -- layers ----------------------------------------------------------------------------------------
 
 
 class Tokens(nn.Module):
@@ -288,9 +288,7 @@ def test_a_hidden_layer_frozen_trainable_and_in_place_after_it() -> None:
     for frozen in (False, True):
         model = net(bias=True).requires_grad_(not frozen)
         model[1] = nn.ReLU(inplace=True)
-        found, delta = lrp.LRP(model, layer=model[0]).attribute(
-            x, 1, return_convergence_delta=True
-        )
+        found, delta = lrp.LRP(model, layer=model[0]).attribute(x, 1, return_convergence_delta=True)
         reference = net(bias=True)
         h = reference[0](x).detach().requires_grad_()
         y = reference[1:](h)[:, 1]

@@ -1,4 +1,4 @@
-"""Activation checkpoints: the same map, one re-run per region, and the user's backward still works."""
+"""Activation checkpoints: the same map, one re-run per region, the user's backward still works."""
 
 from __future__ import annotations
 
@@ -102,7 +102,9 @@ def test_the_users_backward_works_before_and_after(reentrant: bool) -> None:
 
 
 @REENTRANT
-def test_dropout_inside_a_region_keeps_its_mask_and_the_generator_its_state(reentrant: bool) -> None:
+def test_dropout_inside_a_region_keeps_its_mask_and_the_generator_its_state(
+    reentrant: bool,
+) -> None:
     x = torch.randn(4, 50, requires_grad=True)
     kept: list[Tensor] = []
 

@@ -46,7 +46,7 @@ def test_every_class_is_public_documented_and_tested_here() -> None:
             assert f"pytest.raises(lrp.{c.__name__})" in source, f"no test reads {c.__name__}"
 
 
-# -- outputs ----------------------------------------------------------------------------------------
+# -- outputs ---------------------------------------------------------------------------------------
 
 
 def test_no_grad_fn() -> None:
@@ -92,7 +92,7 @@ def test_an_output_that_cannot_be_iterated() -> None:
     contains(info, "float")
 
 
-# -- the graph --------------------------------------------------------------------------------------
+# -- the graph -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rules", ["default", "epsilon", "gamma", "epsilon-plus", "dynamiclrp"])
@@ -166,7 +166,7 @@ def test_a_compiled_graph() -> None:
     contains(info, "CompiledFunction", "compiled into one node", "_orig_mod")
 
 
-# -- seeds ------------------------------------------------------------------------------------------
+# -- seeds -----------------------------------------------------------------------------------------
 
 
 def test_seeds_that_do_not_fit() -> None:
@@ -196,7 +196,7 @@ def test_seeds_that_do_not_fit() -> None:
         contains(info, type(wrong[0] if isinstance(wrong, tuple) else wrong).__name__, "tensor")
 
 
-# -- inputs -----------------------------------------------------------------------------------------
+# -- inputs ----------------------------------------------------------------------------------------
 
 
 def test_inputs_that_cannot_be_explained() -> None:
@@ -254,7 +254,7 @@ def test_an_input_replaced_before_use_is_unreachable() -> None:
     contains(info, "detached or replaced")
 
 
-# -- rules ------------------------------------------------------------------------------------------
+# -- rules -----------------------------------------------------------------------------------------
 
 
 class Unknown(torch.autograd.Function):
@@ -293,7 +293,9 @@ def test_an_unrecoverable_value() -> None:
     y = -(x.tanh() + 2.0)
     with pytest.raises(lrp.Unrecoverable) as info:
         lrp.relevance(y, x, rules="dynamiclrp")
-    contains(info, "AddBackward0", "'other'", "does not keep", "NegBackward0 <- AddBackward0", "record()")
+    contains(
+        info, "AddBackward0", "'other'", "does not keep", "NegBackward0 <- AddBackward0", "record()"
+    )
 
 
 def test_a_node_without_forward_names_the_row_to_complete() -> None:
@@ -375,7 +377,7 @@ def test_an_unknown_preset_lists_the_known_ones() -> None:
     contains(info, "epsilom", "epsilon", "dynamiclrp", "default")
 
 
-# -- packs ------------------------------------------------------------------------------------------
+# -- packs -----------------------------------------------------------------------------------------
 
 
 def test_duplicate_rules() -> None:
@@ -391,7 +393,7 @@ def test_duplicate_rules() -> None:
 class Point:
     """An installed entry point, as importlib.metadata would list it."""
 
-    class dist:  # noqa: N801
+    class dist:
         version = "9.9"
 
     def __init__(self, name: str, module: Any) -> None:
@@ -496,7 +498,7 @@ def test_packs_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     contains(info, "elsewhere")
 
 
-# -- empty tensors ----------------------------------------------------------------------------------
+# -- empty tensors ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rules", ["default", "epsilon", "gamma", "epsilon-plus", "dynamiclrp"])

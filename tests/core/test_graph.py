@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import warnings
+from itertools import pairwise
 
 import dynamiclrp_core as lrp
 import pytest
@@ -34,7 +35,7 @@ def close(a: Tensor, b: Tensor) -> None:
     torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
-# -- order ------------------------------------------------------------------------------------------
+# -- order -----------------------------------------------------------------------------------------
 
 
 def assert_topological(graph: Graph) -> None:
@@ -44,7 +45,9 @@ def assert_topological(graph: Graph) -> None:
         assert graph.edges[node] == node.next_functions
         for child, _ in graph.edges[node]:
             if child is not None:
-                assert graph.position[child] < i, "an operand must come before the node that reads it"
+                assert graph.position[child] < i, (
+                    "an operand must come before the node that reads it"
+                )
 
 
 def test_order_is_topological_on_diamonds_fan_out_and_shared_operands() -> None:
@@ -99,11 +102,11 @@ def test_path_leads_from_an_output_to_the_node() -> None:
     graph = graph_of(y)
     path = graph.path(graph.order[0])
     assert path[0] is y.grad_fn and path[-1] is graph.order[0]
-    for parent, child in zip(path, path[1:]):
+    for parent, child in pairwise(path):
         assert child in [n for n, _ in parent.next_functions]
 
 
-# -- reading nodes ----------------------------------------------------------------------------------
+# -- reading nodes ---------------------------------------------------------------------------------
 
 
 def test_signed_undoes_unsigned_integers_also_in_tuples() -> None:
@@ -183,7 +186,7 @@ def test_foreach_nodes_are_named_by_their_cpp_name() -> None:
         lrp.relevance(ys[0].sum(), x)
 
 
-# -- outputs and inputs -----------------------------------------------------------------------------
+# -- outputs and inputs ----------------------------------------------------------------------------
 
 
 def test_several_outputs_add_up_also_when_one_is_an_ancestor() -> None:
@@ -320,7 +323,7 @@ def test_inputs_none_finds_the_data_leaves_and_no_parameter() -> None:
     assert found == pytest.approx(sorted(float(r.sum()) for r in expected))
 
 
-# -- at= --------------------------------------------------------------------------------------------
+# -- at= -------------------------------------------------------------------------------------------
 
 
 def test_at_changes_nothing_and_reads_latents_and_parameters() -> None:
@@ -373,7 +376,7 @@ def test_at_upstream_of_the_inputs() -> None:
     close(run.at[0], 6 * x.detach())
 
 
-# -- depth and size ---------------------------------------------------------------------------------
+# -- depth and size --------------------------------------------------------------------------------
 
 CHAIN = """
 import sys, threading, warnings
@@ -451,7 +454,7 @@ def test_a_graph_of_a_million_nodes() -> None:
     close(run.relevance[0], x.detach() * sum(float(i % 7) for i in range(499_999)))
 
 
-# -- in-place writes --------------------------------------------------------------------------------
+# -- in-place writes -------------------------------------------------------------------------------
 
 
 def test_writes_into_views_route_to_what_was_written() -> None:
@@ -493,7 +496,7 @@ def test_copy_into_a_tensor_takes_all() -> None:
     close(run.relevance[1], 2 * z.detach())
 
 
-# -- states that must not change --------------------------------------------------------------------
+# -- states that must not change -------------------------------------------------------------------
 
 
 def small() -> tuple[nn.Module, Tensor]:
@@ -584,7 +587,7 @@ def test_no_hook_of_the_user_runs() -> None:
     assert set(ran) == {"module", "tensor", "leaf", "node", "prehook"}
 
 
-# -- autocast ---------------------------------------------------------------------------------------
+# -- autocast --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rules", ["default", "epsilon", "dynamiclrp"])
@@ -604,7 +607,7 @@ def test_graphs_made_under_autocast(rules: str) -> None:
     assert torch.equal(inside, found)
 
 
-# -- saved-tensor hooks -----------------------------------------------------------------------------
+# -- saved-tensor hooks ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rules", ["default", "epsilon", "gamma", "dynamiclrp"])
@@ -615,7 +618,9 @@ def test_save_on_cpu_and_hooks_of_the_user(rules: str) -> None:
     with torch.autograd.graph.save_on_cpu():
         y = model(x)[:, 0].sum()
     assert torch.equal(lrp.relevance(y, x, rules=rules)[0], plain)
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: (t.detach().numpy(), 1), lambda p: torch.from_numpy(p[0])):
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: (t.detach().numpy(), 1), lambda p: torch.from_numpy(p[0])
+    ):
         y = model(x)[:, 0].sum()
     assert torch.equal(lrp.relevance(y, x, rules=rules)[0], plain)
     y.backward()

@@ -223,7 +223,7 @@ def test_checkpoints_keep_nothing(reentrant: bool) -> None:
 
 
 def test_nothing_is_written_to_the_nodes_of_parameters() -> None:
-    # AccumulateGrad nodes outlive every graph: state left there would leak and disturb the next run.
+    # AccumulateGrad nodes outlive every graph: state left there would leak and disturb the next.
     layer = nn.Linear(4, 2)
     x = torch.randn(3, 4, requires_grad=True)
     for rules in PRESETS:

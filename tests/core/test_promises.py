@@ -33,7 +33,7 @@ def forget_recordings() -> None:
             pass
 
 
-# -- the graphs -------------------------------------------------------------------------------------
+# -- the graphs ------------------------------------------------------------------------------------
 
 
 def mlp(x: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ def made(graph: str, frozen: bool = False, record: bool = True) -> tuple[Tensor,
     return x, y[:, 0]
 
 
-# -- a promised value is the true one ---------------------------------------------------------------
+# -- a promised value is the true one --------------------------------------------------------------
 
 
 class Watched(torch.overrides.TorchFunctionMode):
@@ -136,7 +136,9 @@ class Watched(torch.overrides.TorchFunctionMode):
 
 
 def sweep_of(y: Tensor, x: Tensor, **known: Any) -> Sweep:
-    return Sweep(Graph([address(o) for o in _outputs(y)]), [address(x)], (), lrp.preset("epsilon"), {})
+    return Sweep(
+        Graph([address(o) for o in _outputs(y)]), [address(x)], (), lrp.preset("epsilon"), {}
+    )
 
 
 def hide_everything(patch: pytest.MonkeyPatch) -> None:
@@ -146,7 +148,7 @@ def hide_everything(patch: pytest.MonkeyPatch) -> None:
     def no_operand(self: Values, op: Any, i: int) -> Tensor | None:
         value = own(self, op, i)
         tracked = op.edges[i][0] is not None  # an untracked one stands at the node or nowhere
-        return None if value is None or tracked and value.is_floating_point() else value
+        return None if value is None or (tracked and value.is_floating_point()) else value
 
     def no_result(self: Values, op: Any, nr: int) -> Tensor | None:
         value = result(self, op, nr)
@@ -233,7 +235,7 @@ def test_default_asks_for_no_lost_value(graph: str) -> None:
     assert run.promises.sources["recorded"] == run.promises.sources["difference"] == 0
 
 
-# -- each source by name ----------------------------------------------------------------------------
+# -- each source by name ---------------------------------------------------------------------------
 
 
 def sources(y: Tensor, x: Any, rules: Any = "dynamiclrp") -> dict[str, int]:
@@ -392,7 +394,7 @@ def test_a_tensor_that_is_read_out_gets_no_stand_in() -> None:
     assert run.promises.sources["stand-in"] == 0
 
 
-# -- statistics -------------------------------------------------------------------------------------
+# -- statistics ------------------------------------------------------------------------------------
 
 
 def test_statistics_of_a_tree_counted_by_hand() -> None:
@@ -429,7 +431,7 @@ def test_a_deep_tree_of_promises_needs_no_recursion() -> None:
     assert sweep.values.stats.max_depth == 3_000
 
 
-# -- constants --------------------------------------------------------------------------------------
+# -- constants -------------------------------------------------------------------------------------
 
 
 def test_constants_pass_need_not_be_known() -> None:
@@ -469,7 +471,7 @@ def test_absorbing_is_the_default_and_loses_by_name_not_in_silence() -> None:
         lrp.relevance(y, x, rules="dynamiclrp")
 
 
-# -- runs do not disturb each other -----------------------------------------------------------------
+# -- runs do not disturb each other ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rules", PRESETS)
@@ -503,7 +505,7 @@ def test_interleaved_runs_in_two_threads() -> None:
                     # and another thread's graph: shared nodes of the parameters
                     other = (k + 1) % 4
                     lrp.relevance(ys[other], xs[other], rules=r)
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             failed.append(error)
 
     threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]

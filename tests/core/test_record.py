@@ -49,7 +49,7 @@ def model() -> nn.Module:
     )  # fmt: skip
 
 
-# -- what is kept -----------------------------------------------------------------------------------
+# -- what is kept ----------------------------------------------------------------------------------
 
 LOST: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
     "x + 2": (lambda x: x + 2.0, lambda x: share(x, 2.0)),
@@ -118,7 +118,7 @@ def test_a_constant_changed_after_the_forward_is_noticed_or_harmless() -> None:
         torch.testing.assert_close(found, share(x, 2.0))
 
 
-# -- it changes nothing -----------------------------------------------------------------------------
+# -- it changes nothing ----------------------------------------------------------------------------
 
 
 def test_forward_backward_and_generator_are_the_same_bit_for_bit() -> None:
@@ -167,7 +167,7 @@ def test_an_error_in_the_forward_leaves_no_mode_behind() -> None:
     assert len(kept) == 0
 
 
-# -- which entry belongs to which node --------------------------------------------------------------
+# -- which entry belongs to which node -------------------------------------------------------------
 
 
 def test_nested_recordings_both_serve() -> None:
@@ -281,7 +281,7 @@ def test_many_reentrant_checkpoints_do_not_push_out_the_users_recording() -> Non
     torch.testing.assert_close(paper(h, x), share(x, 2.0))
 
 
-# -- threads ----------------------------------------------------------------------------------------
+# -- threads ---------------------------------------------------------------------------------------
 
 
 def in_thread(f: Callable[[], None]) -> None:
@@ -290,7 +290,7 @@ def in_thread(f: Callable[[], None]) -> None:
     def run() -> None:
         try:
             f()
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             failed.append(error)
 
     t = threading.Thread(target=run)
@@ -315,7 +315,7 @@ def test_two_threads_record_the_same_numbers_and_explain_their_own() -> None:
                 y = x * 1.0 + constant
             barrier.wait()
             found[constant] = paper(y, x)
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             failed.append(error)
             barrier.abort()
 
@@ -329,7 +329,9 @@ def test_two_threads_record_the_same_numbers_and_explain_their_own() -> None:
         torch.testing.assert_close(r, share(inputs[constant], constant))
 
 
-def test_a_later_thread_that_gets_the_same_identifier_does_not_read_an_earlier_ones_record() -> None:
+def test_a_later_thread_that_gets_the_same_identifier_does_not_read_an_earlier_ones_record() -> (
+    None
+):
     x = leaf_of(4)
 
     def earlier() -> None:
@@ -387,7 +389,7 @@ def test_recording_and_explaining_in_many_threads_at_once() -> None:
                 with lrp.record():
                     y = x * 1.0 + constant
                 torch.testing.assert_close(paper(y, x), share(x, constant))
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             failed.append(error)
 
     threads = [threading.Thread(target=work, args=(k,)) for k in range(6)]
@@ -398,7 +400,7 @@ def test_recording_and_explaining_in_many_threads_at_once() -> None:
     assert not failed, failed[0]
 
 
-# -- leaves and their versions ----------------------------------------------------------------------
+# -- leaves and their versions ---------------------------------------------------------------------
 
 
 def test_an_optimizer_step_between_forward_and_a_value_rule_is_an_error() -> None:

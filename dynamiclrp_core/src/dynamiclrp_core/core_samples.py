@@ -73,7 +73,7 @@ def random(a: Tensor) -> Tensor:
 PART = ("n 4", "n 2")
 
 SAMPLES = (
-    # -- writes into views --------------------------------------------------------------------------
+    # -- writes into views -------------------------------------------------------------------------
     Sample("CopySlices", lambda a, v: write(a, v, slice(1, 3)), PART),
     Sample("CopySlices", lambda a, v: write(a, v, 2), ("n 4", "n"), label="one"),
     Sample("CopySlices", lambda a, v: write(a, v, slice(0, None, 2)), PART, label="step"),
@@ -86,17 +86,17 @@ SAMPLES = (
     Sample("CopySlices", lambda a: write(a, 0.5, slice(1, 3)), label="scalar"),
     Sample("CopySlices", lambda a, v: into(a, lambda part: part.add_(v)), PART, label="add"),
     Sample("CopySlices", lambda a: into(a, lambda part: part.relu_()), label="relu"),
-    # -- writes of the whole ------------------------------------------------------------------------
+    # -- writes of the whole -----------------------------------------------------------------------
     Sample("CopyBackwards", lambda a, b: a.clone().copy_(b), ("n 4", "n 4")),
     Sample("CopyBackwards", lambda a, b: a.clone().copy_(b), ("n 2 3", "3"), label="broadcast"),
     Sample("CopyBackwards", lambda b: torch.zeros_like(b).copy_(b), label="constant-base"),
-    # -- Functions ----------------------------------------------------------------------------------
+    # -- Functions ---------------------------------------------------------------------------------
     Sample(HOOK, hooked),
     Sample(HOOK, hooked, ("n 4", "n 4"), label="two"),
     Sample(CHECKPOINT, again(lambda a: a.tanh() * 2)),
     Sample(CHECKPOINT, again(lambda a, w: (a @ w).relu()), ("n 4", "4 3"), label="layer"),
     Sample(CHECKPOINT, again(lambda a, b: (a + b, a * b)), ("n 4", "n 4"), label="two"),
     Sample(CHECKPOINT, random, batched=False, label="random"),
-    # -- the same tensor again ----------------------------------------------------------------------
+    # -- the same tensor again ---------------------------------------------------------------------
     Sample("AliasBackward0", lambda a: torch.ops.aten.alias(a)),
 )  # fmt: skip

@@ -103,6 +103,7 @@ class Adding(Rule):
         assert op.row.weights is not None
         weights = op.row.weights(op)
         if op.ledger is not None:
+            book_shift(op, ci, "constants")
             for i, live in enumerate(op.live):
                 if not live:
                     try:
@@ -120,9 +121,22 @@ class Affine(Rule):
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         ci = self.only(c)
-        if op.ledger is not None and (op.row.bias is None or not op.live_bias):
-            book_shift(op, ci, "bias")
+        if op.ledger is not None:
+            if op.live_factors == 0:
+                self._book_factors(op, ci)
+            elif not op.live_bias:
+                book_shift(op, ci, "bias")
         return self.linear_step(op, ci)
+
+    @staticmethod
+    def _book_factors(op: Op, c: Tensor) -> None:
+        """Only the added term is live: the product of the constant factors absorbs."""
+        assert op.ledger is not None
+        try:
+            rest = op.forward(*(None if i == op.row.bias else x for i, x in enumerate(op.inputs())))
+            op.book("constants", dot(rest, c))
+        except Unrecoverable:
+            op.ledger.book_unknown(op.node, "constants")
 
     @staticmethod
     def linear_step(op: Op, c: Tensor) -> list[Entry]:

@@ -1,6 +1,6 @@
 """``dynamiclrp demo``: a small CNN reads handwritten digits, and four rule sets say what it saw.
 
-Then a photograph goes through a net of VGG16's shape and random weights, to show size and speed only.
+Then a photograph goes through a net of VGG16's shape and random weights, to show size and speed.
 Needs ``pip install 'dynamiclrp-core[demo]'``. Same numbers at every run (times aside).
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -40,7 +41,7 @@ class Digits(NamedTuple):
 
 
 def main(out: Path, quick: bool = False) -> None:
-    """Run the demo; pictures go to the folder ``out``. ``quick``: less training, a smaller photograph.
+    """Run the demo; pictures go to the folder ``out``. ``quick``: less training, a smaller photo.
 
     Raises ModuleNotFoundError where matplotlib, scikit-learn or the std pack is not installed.
     """
@@ -147,9 +148,9 @@ def promises_table(runs: dict[str, Run]) -> Table:
     """The paper's statistics, a line per rule set."""
     table = Table(title="Promises: forward values that rules asked for", title_justify="left")
     table.add_column("rules", style="cyan")
-    for name in ("promises", "density", "recomputed nodes", "depth"):
+    for name in ("promises", "density", "recomputed", "depth"):
         table.add_column(name, justify="right")
-    table.add_column("where values came from")
+    table.add_column("values came from")
     for name, run in runs.items():
         kept = run.promises
         where = ", ".join(f"{n} {source}" for source, n in sorted(kept.sources.items()))
@@ -185,12 +186,16 @@ def vgg16_shaped(size: int, shrink: int) -> nn.Module:
     dense = 4096 // shrink
     for wide in (last * (size // 32) ** 2, dense):
         layers += [nn.Flatten(), nn.Linear(wide, dense), nn.ReLU()]
-    model = nn.Sequential(*layers, nn.Linear(dense, 1000)).eval()
+    return nn.Sequential(*layers, nn.Linear(dense, 1000)).eval()
+
+
+def draw_weights(model: nn.Module) -> None:
+    """He's choice: with PyTorch's own, nothing of the image is left after 16 layers."""
     for name, weight in model.named_parameters():
         if name.endswith("weight"):
-            # PyTorch's own choice lets the signal fade: 16 layers on, nothing of the image is left.
             nn.init.normal_(weight, std=(2 / weight[0].numel()) ** 0.5)
-    return model
+        else:
+            nn.init.zeros_(weight)
 
 
 def explain_photograph(
@@ -198,7 +203,9 @@ def explain_photograph(
 ) -> None:
     """Size and speed of explaining a photograph. The net knows nothing: its weights are random."""
     task = progress.add_task("drawing random weights", total=3 + len(PHOTO_RULES))
-    model = vgg16_shaped(size, shrink)
+    with torch.device("meta"):  # else PyTorch would draw all the weights once more
+        model = vgg16_shaped(size, shrink)
+    draw_weights(model.to_empty(device="cpu"))
     x = photograph(size).requires_grad_()
 
     def forward() -> Tensor:
@@ -212,7 +219,7 @@ def explain_photograph(
     y, forward_time = step("forward", forward)
     _, gradient_time = step("gradient", lambda: torch.autograd.grad(y, x, retain_graph=True))
     runs = {
-        name: step(f"relevance: {name}", lambda name=name: propagate(y, x, rules=name))
+        name: step(f"relevance: {name}", partial(propagate, y, x, rules=name))
         for name in PHOTO_RULES
     }
     progress.update(task, description="drawing heatmaps", advance=1)

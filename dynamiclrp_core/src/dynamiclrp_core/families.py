@@ -62,7 +62,7 @@ def constant_part(op: Op) -> Tensor | None:
     """f(0): the op with zeros for its live operands. What is left is constant."""
     if all(op.live) and op.row.variadic:
         return None
-    operands = [op.zeros(i) if live else op.input(i) for i, live in enumerate(op.live)]
+    operands = [op.zeros(i) if live else op.optional(i) for i, live in enumerate(op.live)]
     made: Tensor = op.forward(*operands)
     return made
 
@@ -141,6 +141,7 @@ def norm(node: str, operands: str = "input weight bias", **facts: Any) -> Row:
     """Layer, group, batch norm: only the scale is held constant, so it is affine in its input."""
     facts.setdefault("factors", (0, 1))
     facts.setdefault("bias", 2)
+    facts.setdefault("optional", (1, 2))
     return _row(node, "norm", Affine(), operands, ((bilinear, Product()),), **facts)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -42,19 +42,28 @@ class SliceWrite(Rule):
 
     @staticmethod
     def _book_constants(op: Op, c: Tensor, shares: tuple[Tensor | None, ...]) -> None:
-        copied = is_copy(op, shares)
-        if copied and all(op.live):
+        """What stands in the output and comes from no live operand, entry by entry."""
+        base = shares[0] if op.live[0] and shares[0] is not None else torch.zeros_like(c)
+        live_value = len(op.edges) > 1 and op.live[1]
+        if live_value and not is_copy(op, shares) and op.live[0]:
+            return  # add_: both terms are live
+        if len(op.edges) > 1 and not is_copy(op, shares) and bool((base == 1).all()):
+            # add_ of a constant: what the write added to the base
+            book_or_not(op, "constants", lambda: dot(op.output() - op.input(0), c))
             return
-        base = torch.zeros_like(c) if shares[0] is None else shares[0]
-        try:
-            if copied:
-                constant = (base if not op.live[0] else 0) + (1 - base if not op.live[1] else 0)
-                op.book("constants", dot(op.output() * constant, c))
-            elif len(op.edges) > 1 and not op.live[1] or not op.live[0]:
-                raise Unrecoverable("a constant takes part in a write that is no copy")
-        except Unrecoverable:
-            assert op.ledger is not None
-            op.ledger.book_unknown(op.node, "constants")
+        covered = base
+        if live_value:
+            covered = covered + value_places(op, op.operand_shape(1))[1]
+        book_or_not(op, "constants", lambda: dot(op.output() * (1 - covered), c))
+
+
+def book_or_not(op: Op, cause: str, amount: Callable[[], Tensor]) -> None:
+    """Book an amount that needs values, or that it could not be had."""
+    assert op.ledger is not None
+    try:
+        op.book(cause, amount())
+    except Unrecoverable:
+        op.ledger.book_unknown(op.node, cause)
 
 
 def write_shares(op: Op) -> tuple[Tensor | None, ...]:
@@ -87,18 +96,30 @@ def written(op: Op, base: Tensor, value: Tensor | None = None) -> Tensor:
             "was not saved and autograd does not tell what was written.\n"
             "  cure: write it out of place"
         )
-    # Positions digit by digit, so that every digit is exact in half precision too.
-    place = torch.arange(op.shape.numel(), device=base.device)
-    where = torch.zeros(value.shape, dtype=torch.long, device=base.device)
+    where, _ = value_places(op, value.shape)
+    out = base.clone().reshape(-1)
+    return out.index_put((where.reshape(-1),), value.reshape(-1).to(out.dtype)).view(op.shape)
+
+
+def value_places(op: Op, shape: torch.Size) -> tuple[Tensor, Tensor]:
+    """Where in the output each entry of the written value went (flat), and 1 at those places.
+
+    Digit by digit, so that every digit is exact in half precision too.
+    """
+    count = op.shape.numel()
+    device = metadata(op.node)[0].device
+    place = torch.arange(count, device=device)
+    where = torch.zeros(shape, dtype=torch.long, device=device)
     digit = 1
-    while digit <= max(op.shape.numel() - 1, 0) or digit == 1:
+    while digit < max(count, 2):
         part = (place // digit % 128).to(op.dtype).view(op.shape)
         sent = op.sweep.call(op.node, [part])[1]
         assert sent is not None
-        where = where + sent.long().expand(value.shape) * digit
+        where = where + sent.long().expand(shape) * digit
         digit *= 128
-    out = base.clone().reshape(-1)
-    return out.index_put((where.reshape(-1),), value.reshape(-1).to(out.dtype)).view(op.shape)
+    mask = torch.zeros(count, dtype=op.dtype, device=device)
+    mask[where.reshape(-1)] = 1
+    return where, mask.view(op.shape)
 
 
 class CopyInto(Rule):
@@ -107,7 +128,10 @@ class CopyInto(Rule):
     conserves: ClassVar[Conserves] = "exact"
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        return [None, c[0]]
+        ci = self.only(c)
+        if op.ledger is not None and not op.live[1]:
+            book_or_not(op, "constants", lambda: dot(op.output(), ci))
+        return [None, ci]
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
         return [None, Value(self.only(r))]
@@ -203,13 +227,18 @@ def _autocast(kwargs: dict[str, Any]) -> dict[str, Any]:
     return {k: kwargs[k] for k in ("enabled", "dtype", "cache_enabled") if k in kwargs}
 
 
+def _same(op: Op, *xs: Tensor) -> Any:
+    return xs[0] if len(xs) == 1 else xs
+
+
 ROWS = (
     custom("CopySlices", SliceWrite(), "self value", forward=written),
-    custom("CopyBackwards", CopyInto(), "self src", family="moving", forward=lambda op, a, b: b),
-    custom("torch.nn.modules._functions.BackwardHookFunction", ThroughHook(), family="moving"),
+    custom("CopyBackwards", CopyInto(), "self src", family="moving", unused=(0,),
+        forward=lambda op, base, src: src.expand(op.shape)),
+    custom("torch.nn.modules._functions.BackwardHookFunction", ThroughHook(), "args*", forward=_same),
     custom("torch.utils.checkpoint.CheckpointFunction", Checkpoint(), forward=_run_again),
     copying("AliasBackward0", forward=lambda op, x: x),
     copying("IdentityBackward0", forward=lambda op, x: x),
-)
+)  # fmt: skip
 
 __all__ = ["ROWS", "Elementwise"]

@@ -96,19 +96,26 @@ class Epsilon(Rule):
 
 
 class _Signed(Rule):
-    """Shared by rules whose numerators split by the sign of input, weight and output."""
+    """Shared by rules whose numerators split by the sign of input, weight and output.
+
+    They need one live factor: products of two live tensors have a rule of their own, and where only
+    the added term is live the layer's default applies.
+    """
 
     epsilon: float = Field(1e-6, ge=0)
     zero_bias: bool = False
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         ci = self.only(c)
+        if op.live_factors != 1:
+            return op.row.cases[-1][1].coefficient(op, ci)
         z = op.masked_output()
         return self._signed(op, ci * z, z)
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
-        ri = self.only(r)
-        return self._signed(op, ri, op.output())
+        if op.live_factors != 1:
+            return super().value(op, *r)
+        return self._signed(op, self.only(r), op.output())
 
     def _signed(self, op: Op, r: Tensor, z: Tensor) -> Entries:
         raise NotImplementedError
@@ -117,17 +124,8 @@ class _Signed(Rule):
         """Number of the live factor, its value, the weights, the added term."""
         row = op.row
         i, j = row.factors if op.live[row.factors[0]] else row.factors[::-1]
-        bias = None
-        if not self.zero_bias and row.shift is not None and not op.live_bias:
-            bias = row.shift(op)
+        bias = None if self.zero_bias or row.shift is None else row.shift(op)
         return i, op.input(i), op.input(j), bias
-
-    @staticmethod
-    def _place(op: Op, i: int, x: Tensor | None, w: Tensor) -> list[Tensor | None]:
-        operands: list[Tensor | None] = [None] * len(op.edges)
-        j = next(f for f in op.row.factors if f != i)
-        operands[i], operands[j] = x, w
-        return operands
 
     def _split(
         self,
@@ -135,32 +133,40 @@ class _Signed(Rule):
         r: Tensor,
         i: int,
         x: Tensor,
-        for_positive: Tensor,
-        for_negative: Tensor,
-        bias: Tensor | None,
-        where: Tensor | None,
-    ) -> Tensor:
-        """Coefficient for x: ``for_positive`` weighs x+, ``for_negative`` x-, denominator their sum."""
+        up: Tensor,
+        down: Tensor,
+        bias: tuple[Tensor, Tensor] | None,
+    ) -> list[Tensor | None]:
+        """Coefficients for numerators ``x+ up + x- down`` and, of the bias, ``factor * bias``.
+
+        ``bias``: the added term and its factor. The denominator is the sum of the numerators.
+        """
         signed = bool((x < 0).any())
-        z = cast(Tensor, op.forward(*self._place(op, i, x.clamp(min=0), for_positive)))
+        z = cast(Tensor, op.forward(*_placed(op, i, x.clamp(min=0), up)))
         if signed:
-            z = z + cast(Tensor, op.forward(*self._place(op, i, x.clamp(max=0), for_negative)))
-        whole = z if bias is None else z + bias
-        if where is not None:
-            r = torch.where(where, r, 0.0)
+            z = z + cast(Tensor, op.forward(*_placed(op, i, x.clamp(max=0), down)))
+        whole = z if bias is None else z + bias[0] * bias[1]
         s = r / stabilize(whole, self.epsilon) if self.epsilon else quotient(r, whole)
         if op.ledger is not None:
-            if bias is not None:
-                op.book("bias", dot(bias, s))
             op.book("epsilon", (r - s * whole).sum())
-        c = op.pull(s, i, *self._place(op, i, None, for_positive))
+            if bias is not None and not op.live_bias:
+                op.book("bias", dot(bias[0] * bias[1], s))
+        c = op.pull(s, i, *_placed(op, i, None, up))
         if signed:
-            c = torch.where(x < 0, op.pull(s, i, *self._place(op, i, None, for_negative)), c)
-        return c
+            c = torch.where(x < 0, op.pull(s, i, *_placed(op, i, None, down)), c)
+        entries: list[Tensor | None] = [None] * len(op.edges)
+        entries[i] = c
+        if bias is not None and op.row.bias is not None and op.wanted[op.row.bias]:
+            entries[op.row.bias] = op.pull(s * bias[1], op.row.bias)
+        return entries
 
-    @staticmethod
-    def _only(op: Op, i: int, c: Tensor) -> Entries:
-        return [c if j == i else None for j in range(len(op.edges))]
+
+def _placed(op: Op, i: int, x: Tensor | None, w: Tensor) -> list[Tensor | None]:
+    """Operands of ``op``: x as factor i, w as the other, no added term."""
+    operands: list[Tensor | None] = [None] * len(op.edges)
+    operands[i] = x
+    operands[next(f for f in op.row.factors if f != i)] = w
+    return operands
 
 
 class Gamma(_Signed):
@@ -178,14 +184,16 @@ class Gamma(_Signed):
         i, x, w, b = self._parts(op)
         g = self.gamma
         up, down = w + g * w.clamp(min=0), w + g * w.clamp(max=0)
-        b_up = None if b is None else b + g * b.clamp(min=0)
-        b_down = None if b is None else b + g * b.clamp(max=0)
+        favoured = None if b is None else (b, 1 + g * (b > 0))
         if op.ledger is not None:
             op.book("zero output", (r * (z == 0)).sum())
-        c = self._split(op, r, i, x, up, down, b_up, z > 0)
-        if bool(((z < 0) & (r != 0)).any()):
-            c = c + self._split(op, r, i, x, down, up, b_down, z < 0)
-        return self._only(op, i, c)
+        entries = self._split(op, torch.where(z > 0, r, 0.0), i, x, up, down, favoured)
+        negative = torch.where(z < 0, r, 0.0)
+        if bool(negative.any()):
+            favoured = None if b is None else (b, 1 + g * (b < 0))
+            also = self._split(op, negative, i, x, down, up, favoured)
+            entries = [e if a is None or e is None else e + a for e, a in zip(entries, also)]
+        return entries
 
 
 class ZPlus(_Signed):
@@ -197,13 +205,5 @@ class ZPlus(_Signed):
 
     def _signed(self, op: Op, r: Tensor, z: Tensor) -> Entries:
         i, x, w, b = self._parts(op)
-        up, down = w.clamp(min=0), w.clamp(max=0)
-        b_up = None if b is None else b.clamp(min=0)
-        return self._only(op, i, self._split(op, r, i, x, up, down, b_up, None))
-
-
-class SignedRatio(Epsilon):
-    """``R_i = t_i / (sum(t) + epsilon) * R`` for a sum of terms: the epsilon rule by another name."""
-
-
-__all__ = ["Adding", "Epsilon", "Gamma", "SignedRatio", "ZPlus"]
+        positive = None if b is None else (b, (b > 0).to(b))
+        return self._split(op, r, i, x, w.clamp(min=0), w.clamp(max=0), positive)

@@ -11,7 +11,7 @@ from torch.autograd.graph import Node
 
 T = TypeVar("T")
 Edge = tuple[Node | None, int]
-_AccumulateGrad: Any = torch._C._functions.AccumulateGrad
+_functions: Any = torch._C._functions
 
 
 class Address(NamedTuple):
@@ -72,7 +72,8 @@ def metadata(node: Node) -> Sequence[Any]:
 def leaf(node: Node) -> Tensor | None:
     """The leaf an AccumulateGrad node stands for; None for any other node."""
     # The context of a custom Function may have an attribute of that name too.
-    return node.variable if type(node) is _AccumulateGrad else None
+    held: Any = node
+    return held.variable if type(node) is _functions.AccumulateGrad else None
 
 
 def inside_backward(f: Callable[[], T]) -> T:

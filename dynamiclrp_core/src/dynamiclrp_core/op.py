@@ -67,9 +67,13 @@ class Op:
         """Forward value of operand ``i``. Raises Unrecoverable if it cannot be had."""
         return self._in_rule_dtype(self.sweep.values.operand(self, i))
 
-    def inputs(self) -> list[Tensor]:
-        """Forward values of all operands."""
-        return [self.input(i) for i in range(len(self.edges))]
+    def optional(self, i: int) -> Tensor | None:
+        """Like ``input``, but None for an operand that the call did not have."""
+        return None if self.sweep.values.absent(self, i) else self.input(i)
+
+    def inputs(self) -> list[Tensor | None]:
+        """Forward values of all operands, None for those the call did not have."""
+        return [self.optional(i) for i in range(len(self.edges))]
 
     def output(self, i: int = 0) -> Tensor:
         """Forward value of output ``i``.
@@ -105,6 +109,9 @@ class Op:
 
     def backward(self, *c: Tensor | None) -> tuple[Tensor | None, ...]:
         """The node's own backward, or the vjp of the row's forward where the dtype is not the node's."""
+        if self.row.pull is not None and len(c) == 1 and c[0] is not None:
+            ci = c[0]
+            return tuple(self.pull(ci, i) if w else None for i, w in enumerate(self.wanted))
         for ci, dtype in zip(c, self.dtypes):
             if ci is not None and ci.dtype != dtype:
                 return self._vjp(c)

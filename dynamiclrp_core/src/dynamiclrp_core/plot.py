@@ -52,16 +52,16 @@ def heatmap_grid(
     figure = Figure(figsize=size, dpi=160, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(n, columns, squeeze=False)
-    shown = images.detach().float().cpu().permute(0, 2, 3, 1)
+    shown = images.detach().float().cpu().permute(0, 2, 3, 1).numpy()
     for row, image in enumerate(shown):
         first = axes[row][0]
-        first.imshow(image.squeeze(-1), cmap="gray_r", vmin=0, vmax=1)
+        first.imshow(image, cmap="gray_r", vmin=0, vmax=1)
         if captions:
             first.set_ylabel(captions[row], fontsize=8)
         for axis, r in zip(axes[row][1:], heatmaps.values()):
             flat = r[row].detach().float().cpu().sum(0)
             limit = scale(flat)
-            axis.imshow(flat, cmap="RdBu_r", vmin=-limit, vmax=limit)
+            axis.imshow(flat.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
         for axis in axes[row]:
             axis.set_xticks([])
             axis.set_yticks([])

@@ -119,6 +119,17 @@ class Values:
             raise Unrecoverable(f"no row for {kind(at.node)}, whose output is asked for")
         return value
 
+    def absent(self, op: Op, i: int) -> bool:
+        """Whether the call had no operand ``i`` (a norm without weight), or does not look at it."""
+        row = op.row
+        if op.edges[i][0] is not None or i not in (*row.optional, *row.unused):
+            return False
+        if i in row.unused or getattr(op.node, "_saved_bias_sym_sizes_opt", None) == (0,):
+            return True
+        if self.sweep.fields(op.node, row)[i] is not None:
+            return self._own(op, i) is None
+        return any(r.lacks(op.node, row.operands[i]) for r in recordings())
+
     def constant(self, op: Op, name: str) -> Any:
         """Argument ``name`` of the call that made ``op``, from ``record()``."""
         for recording in recordings():
@@ -359,7 +370,7 @@ class Values:
         for i, (node, nr) in enumerate(op.edges):
             value = self._own(op, i)
             if value is None and node is None:
-                if i == op.row.bias and self._no_bias(op):
+                if self.absent(op, i):
                     operands.append(None)
                     continue
                 value = self._constant_operand(op, i, origin)
@@ -374,10 +385,6 @@ class Values:
                 self.stats.path_length += 1
             operands.append(value)
         return operands, missing
-
-    @staticmethod
-    def _no_bias(op: Op) -> bool:
-        return getattr(op.node, "_saved_bias_sym_sizes_opt", None) == (0,)
 
     def _constant_operand(self, op: Op, i: int, origin: Op) -> Tensor:
         """An operand that has no node: recorded, or a sum's missing term."""

@@ -46,17 +46,19 @@ class Ratio(Rule):
                 terms.append(None)
             else:
                 terms.append(op.input(i) * w)
+        if op.row.shift is not None and self.constants == "absorb":
+            terms.append(op.row.shift(op))
         sizes = [None if t is None else self._size(t) for t in terms]
         whole = cast(Tensor, sum(s for s in sizes if s is not None))
         r = arriving if as_values else arriving * cast(Tensor, sum(t for t in terms if t is not None))
         s = r / (whole + self.epsilon) if self.epsilon else quotient(r, whole)
         if op.ledger is not None:
             op.book("epsilon", (r - s * whole).sum())
-            for size, live in zip(sizes, op.live):
+            for size, live in zip(sizes, [*op.live, False]):
                 if size is not None and not live:
                     op.book("constants", (s * size).sum())
         entries: list[Any] = []
-        for i, (t, size) in enumerate(zip(terms, sizes)):
+        for i, (t, size, _) in enumerate(zip(terms, sizes, weights)):
             if t is None or size is None or not op.wanted[i]:
                 entries.append(None)
             elif as_values:

@@ -38,6 +38,12 @@ _RECORDED = frozenset(
 _KEPT_RECORDINGS = 8
 
 
+def _sequence_number() -> int:
+    """The number that this thread's next node gets."""
+    number: int = torch._C._autograd._get_sequence_nr()
+    return number
+
+
 class _Versioned:
     """A tensor and the version it had in the forward."""
 
@@ -60,14 +66,14 @@ class Recording:
     """
 
     def __init__(self) -> None:
-        self.first = torch.autograd._get_sequence_nr()
+        self.first = _sequence_number()
         self.last: int | None = None
         self._calls: dict[int, tuple[str, dict[str, Any]]] = {}
         self._versions = WeakIdKeyDictionary()
 
     def keep(self, name: str, arguments: dict[str, Any]) -> None:
         """Keep a call's untracked arguments, under the number of the node just made."""
-        self._calls.setdefault(torch.autograd._get_sequence_nr() - 1, (name, arguments))
+        self._calls.setdefault(_sequence_number() - 1, (name, arguments))
 
     def watch(self, leaf: Tensor) -> None:
         """Remember a leaf's version: its node holds the leaf itself, not the value it had."""
@@ -76,7 +82,7 @@ class Recording:
     def version(self, leaf: Tensor, node: Node) -> int | None:
         """The version ``leaf`` had when ``node`` read it, if that was seen."""
         number = node._sequence_nr()
-        if number < self.first or self.last is not None and number >= self.last:
+        if number < self.first or (self.last is not None and number >= self.last):
             return None
         version: int | None = self._versions.get(leaf)
         return version
@@ -97,6 +103,13 @@ class Recording:
         if isinstance(value, list):
             return [v.tensor if isinstance(v, _Versioned) else v for v in value]
         return value.tensor if isinstance(value, _Versioned) else value
+
+    def lacks(self, node: Node, name: str) -> bool:
+        """Whether the call that made ``node`` had None for ``name``."""
+        entry = self._calls.get(node._sequence_nr())
+        if entry is None or not kind(node).startswith(entry[0] + "Backward"):
+            return False
+        return name in entry[1] and entry[1][name] is None
 
     def clear(self) -> None:
         """Drop everything kept."""
@@ -133,7 +146,7 @@ class _Plan(NamedTuple):
 
 class _Mode(TorchDispatchMode):
     def __init__(self, recording: Recording) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._recording = recording
         self._plans: dict[Any, _Plan | None] = {}
 
@@ -209,7 +222,7 @@ class record:
     def __enter__(self) -> Recording:
         _own.alive.add(self.recording)
         _own.latest.append(self.recording)
-        self._mode.__enter__()
+        self._mode.__enter__()  # type: ignore[no-untyped-call]
         return self.recording
 
     def __exit__(
@@ -218,5 +231,5 @@ class record:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._mode.__exit__(exc_type, exc, traceback)
-        self.recording.last = torch.autograd._get_sequence_nr()
+        self._mode.__exit__(exc_type, exc, traceback)  # type: ignore[no-untyped-call]
+        self.recording.last = _sequence_number()

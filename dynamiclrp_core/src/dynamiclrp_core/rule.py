@@ -108,6 +108,8 @@ class Row:
     weights    ``(op) -> factor of each term`` of a sum
     factors    which operands are multiplied with each other
     bias       which operand is an added term
+    optional   operands that a call may lack (the weight and bias of a norm)
+    unused     operands that the forward ignores (what stood where something is written)
     shift      ``(op) -> f(0)``: what is constant in an affine op (bias, padding), for the ledger
     stands_in  a relu-like gate: output == input wherever the output is not 0
     """
@@ -129,6 +131,8 @@ class Row:
     weights: Callable[[Op], tuple[float, ...]] | None = None
     factors: tuple[int, ...] = ()
     bias: int | None = None
+    optional: tuple[int, ...] = ()
+    unused: tuple[int, ...] = ()
     shift: Callable[[Op], Tensor | None] | None = None
     stands_in: bool = False
     pack: str = ""

@@ -17,14 +17,19 @@ from torch import Tensor
 
 from .api import Run, propagate
 from .engine import Sweep
+from .errors import Unrecoverable
 from .graph import Graph
-from .node import Address, address, leaf
+from .node import Address, address
 from .op import Op
 from .plugins import samples
 from .promises import Values
 from .record import record
 from .rule import Rules
 from .samples import Sample, Style
+
+LOST = frozenset({"CopySlices"})
+"""Nodes whose constant operands nobody keeps, record() included: what stood where was written."""
+
 
 @dataclass(frozen=True, eq=False)
 class Case:
@@ -96,7 +101,12 @@ def check_forward(case: Case, rules: Rules) -> None:
         op = sweep.op(node)
         if op is None or op.row.node != case.sample.node or op.row.forward is None:
             continue
-        made = op.forward(*_operands(op))
+        try:
+            operands = op.inputs()
+        except Unrecoverable:
+            assert op.row.node in LOST, f"{case.sample}: an operand of the row cannot be had"
+            continue
+        made = op.forward(*operands)
         results = made if isinstance(made, tuple) else (made,)
         for y in outputs:
             if y.grad_fn is node:
@@ -115,11 +125,9 @@ def check_saved_names(case: Case, rules: Rules) -> None:
         value = getattr(op.saved, name, None)
         parent, nr = op.edges[i]
         if isinstance(value, Tensor) and parent is not None and value.numel():
-            held = leaf(parent)
-            at = Address(parent, nr)
-            seen = held if held is not None else value if address(value) == at else None
-            assert seen is not None, f"{case.sample}: field {name} is not operand {i}"
-            _close(case, f"saved {name}", value.detach(), seen.detach())
+            with hidden_values():
+                promised = _sweep(case, rules, tensors, outputs).values.edge(Address(parent, nr))
+            _close(case, f"saved {name}", value.detach(), promised.detach())
     for nr, name in enumerate(op.row.results):
         value = getattr(op.saved, name)
         for y in outputs:
@@ -159,6 +167,9 @@ def check_zero(case: Case, rules: Rules) -> None:
 def check_forms(case: Case, rules: Rules) -> None:
     """Seeding with the coefficient 1 and with the value y gives one map."""
     _, outputs = case.forward()
+    row = rules.get(case.sample.node)
+    if row is not None and row.at_zero != 0 and any(bool((y == 0).any()) for y in outputs):
+        return  # f(x) - f(0) of an output 0 is relevance that only a coefficient can carry
     by_value = case.run(rules, [y.detach() for y in outputs]).relevance
     for got, expected in zip(by_value, case.run(rules).relevance):
         _close(case, "value form == coefficient form", got, expected)
@@ -255,14 +266,6 @@ def _sweep(case: Case, rules: Rules, tensors: list[Tensor], outputs: tuple[Tenso
     graph = Graph([address(y) for y in outputs])
     inputs = [address(tensors[i]) for i in case.live]
     return Sweep(graph, inputs, (), rules, {address(y): y for y in outputs})
-
-
-def _operands(op: Op) -> list[Tensor | None]:
-    made: list[Tensor | None] = []
-    for i, (node, _) in enumerate(op.edges):
-        none = node is None and i == op.row.bias and op.sweep.values._no_bias(op)
-        made.append(None if none else op.input(i))
-    return made
 
 
 __all__ = ["CHECKS", "Case", "Sample", "check_rule", "hidden_values", "parametrize_pack"]

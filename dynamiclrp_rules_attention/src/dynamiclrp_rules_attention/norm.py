@@ -49,7 +49,7 @@ def _pull(op: Op, c: Tensor, i: int, at: Any) -> Tensor:
 
 
 def _shift(op: Op) -> Tensor | None:
-    return None if op.saved.bias is None else op.input(2)
+    return op.optional(2)
 
 
 ROWS = (norm("NativeLayerNormBackward0", forward=_layer_norm, pull=_pull, shift=_shift),)

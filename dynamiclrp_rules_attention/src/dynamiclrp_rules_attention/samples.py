@@ -40,7 +40,7 @@ def hidden(a: Tensor) -> Tensor:
 
 
 SAMPLES = (
-    # -- softmax ------------------------------------------------------------------------------------
+    # -- softmax -----------------------------------------------------------------------------------
     Sample("SoftmaxBackward0", lambda a: a.softmax(-1)),
     Sample("SoftmaxBackward0", lambda a: a.softmax(1), ("n 2 3",), label="inner"),
     Sample("SoftmaxBackward0", lambda a: a.softmax(0), batched=False, label="rows"),
@@ -51,7 +51,7 @@ SAMPLES = (
     Sample("SafeSoftmaxBackward0", lambda a: aten._safe_softmax(a, 1), ("n 2 3",), label="inner"),
     Sample("SafeSoftmaxBackward0", lambda a: aten._safe_softmax(hidden(a), -1), ("n 2 1",),
         label="all-hidden"),
-    # -- layer norm ---------------------------------------------------------------------------------
+    # -- layer norm --------------------------------------------------------------------------------
     Sample("NativeLayerNormBackward0", lambda x: F.layer_norm(x, (4,)), label="plain"),
     Sample("NativeLayerNormBackward0", lambda x, w: F.layer_norm(x, (4,), w), ("n 4", "4"),
         label="weight"),
@@ -63,7 +63,7 @@ SAMPLES = (
         ("n 2 3", "2 3", "2 3"), label="two-dims"),
     Sample("NativeLayerNormBackward0", lambda x, w, b: F.layer_norm(x, (4,), w, b, 0.1),
         ("n 2 4", "4", "4"), label="eps"),
-    # -- fused attention ----------------------------------------------------------------------------
+    # -- fused attention ---------------------------------------------------------------------------
     Sample("ScaledDotProductFlashAttentionForCpuBackward0", flash, SELF),
     Sample("ScaledDotProductFlashAttentionForCpuBackward0", flash, CROSS, label="cross"),
     Sample("ScaledDotProductFlashAttentionForCpuBackward0",

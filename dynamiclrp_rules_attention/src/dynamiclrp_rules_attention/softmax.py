@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from dynamiclrp_core.families import softmax
 
 ROWS = (
@@ -9,5 +10,9 @@ ROWS = (
     softmax(
         "LogSoftmaxBackward0", results="result", forward=lambda op, x: x.log_softmax(op.saved.dim)
     ),
-    softmax("SafeSoftmaxBackward0", results="result", forward=lambda op, x: x.softmax(op.saved.dim)),
+    softmax(
+        "SafeSoftmaxBackward0",
+        results="result",
+        forward=lambda op, x: torch.ops.aten._safe_softmax(x, op.saved.dim),
+    ),
 )

@@ -6,7 +6,14 @@ import math
 
 import torch
 from dynamiclrp_core.defaults import Gradient
-from dynamiclrp_core.families import adding, copying, elementwise, product, quotient
+from dynamiclrp_core.families import (
+    adding,
+    constant_part,
+    copying,
+    elementwise,
+    product,
+    quotient,
+)
 from dynamiclrp_core.matchers import logsumexp_by_hand
 from dynamiclrp_core.numerics import quotient as divide
 from dynamiclrp_core.numerics import secant
@@ -34,17 +41,26 @@ def _lerp_weights(op: Op) -> tuple[float, float]:
 
 
 
+def _scalar(op: Op) -> float:
+    """The number that aten.add.Scalar added."""
+    other: float = op.constant("alpha") * op.constant("other")
+    return other
+
+
 ROWS = (
     # -- sums ---------------------------------------------------------------------------------------
     adding("AddBackward0", weights=lambda op: (1, op.saved.alpha)),
-    adding("AddBackward1", "self", weights=lambda op: (1,), forward=lambda op, x: x + op.constant("other")),
+    adding("AddBackward1", "self", weights=lambda op: (1,), shift=constant_part,
+        forward=lambda op, x: x + _scalar(op)),
     adding("SubBackward0", weights=lambda op: (1, -op.saved.alpha)),
-    adding("SubBackward1", "self", weights=lambda op: (1,), forward=lambda op, x: x - op.constant("other")),
+    adding("SubBackward1", "self", weights=lambda op: (1,), shift=constant_part,
+        forward=lambda op, x: x - _scalar(op)),
     adding("RsubBackward0", weights=lambda op: (-op.saved.alpha, 1)),
     adding(
         "RsubBackward1",
         "self",
         weights=lambda op: (-op.saved.alpha,),
+        shift=constant_part,
         forward=lambda op, x: op.constant("other") - op.saved.alpha * x,
     ),
     adding("LerpBackward0", "self end", weights=_lerp_weights),

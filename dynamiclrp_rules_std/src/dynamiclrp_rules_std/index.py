@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from dynamiclrp_core.defaults import Moving
 from dynamiclrp_core.families import moving
 from dynamiclrp_core.op import Op
+from dynamiclrp_core.rule import Entries, Rule
 from torch import Tensor
 
 
@@ -32,6 +35,20 @@ def _embedding_pull(op: Op, c: Tensor, i: int, weight: Any) -> Tensor:
     return out.index_add(0, op.saved.indices.reshape(-1), rows)
 
 
+class Accumulated(Moving):
+    """``index_put(..., accumulate=True)`` adds up: relevance is shared by value, as in a sum."""
+
+    def value(self, op: Op, *r: Tensor | None) -> Entries:
+        return Rule.value(self, op, *r)
+
+
+def accumulates(op: Op) -> bool:
+    """Whether what is written is added to what stood there."""
+    return bool(op.saved.accumulate)
+
+
+_INDEX_PUT = moving("IndexPutBackward0", "self values", fills=True, forward=_index_put)
+
 ROWS = (
     moving("IndexBackward0", forward=_index),
     moving("IndexSelectBackward0",
@@ -48,7 +65,7 @@ ROWS = (
         forward=lambda op, a, b: torch.where(op.saved.condition, a, b)),
     moving("ScatterBackward0", "self src", fills=True,
         forward=lambda op, x, src: x.scatter(op.saved.dim, op.saved.index, src)),
-    moving("IndexPutBackward0", "self values", fills=True, forward=_index_put),
+    replace(_INDEX_PUT, cases=((accumulates, Accumulated()), *_INDEX_PUT.cases)),
     moving("SelectScatterBackward0", "self src", fills=True,
         forward=lambda op, x, src: x.select_scatter(src, op.saved.dim, op.saved.index)),
     moving("SliceScatterBackward0", "self src", fills=True, forward=lambda op, x, src: x.slice_scatter(

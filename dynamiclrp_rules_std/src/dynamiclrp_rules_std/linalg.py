@@ -65,9 +65,8 @@ def _conv_pull(op: Op, c: Tensor, i: int, at: At) -> Tensor:
 
 
 def _conv_shift(op: Op) -> Tensor | None:
-    if op.saved.bias_sym_sizes_opt == (0,):
-        return None
-    return op.input(2).view(1, -1, *[1] * (len(op.shape) - 2))
+    bias = op.optional(2)
+    return None if bias is None else bias.view(1, -1, *[1] * (len(op.shape) - 2))
 
 
 ROWS = (
@@ -130,6 +129,7 @@ ROWS = (
         "input weight bias",
         factors=(0, 1),
         bias=2,
+        optional=(2,),
         forward=_conv,
         pull=_conv_pull,
         shift=_conv_shift,

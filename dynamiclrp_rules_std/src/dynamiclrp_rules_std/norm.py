@@ -66,12 +66,14 @@ def _batch_pull(op: Op, c: Tensor, i: int, at: Any) -> Tensor:
 def _batch_shift(op: Op) -> Tensor | None:
     dims = len(op.shape)
     s = op.saved
-    shift = None if s.weight is None else _per_channel(op.input(2), dims)
-    if s.training:
+    bias, weight = op.optional(2), op.optional(1)
+    shift = None if bias is None else _per_channel(bias, dims)
+    if s.training or not op.live[0]:
         return shift
-    centre = _per_channel(s.running_mean, dims) * _batch_scale(op, dims)
-    if s.weight is not None:
-        centre = centre * _per_channel(op.input(1), dims)
+    # The running mean is constant in x; with weight live too, x takes half of the product.
+    centre = _per_channel(s.running_mean, dims) * _batch_scale(op, dims) / op.live_factors
+    if weight is not None:
+        centre = centre * _per_channel(weight, dims)
     return -centre if shift is None else shift - centre
 
 
@@ -86,7 +88,8 @@ def _groups(op: Op, t: Tensor) -> Tensor:
 def _group_scale(op: Op, grouped: Tensor) -> Tensor:
     # Not Tensor.var, which warns of a batch without samples.
     variance = (grouped - grouped.mean(-1, True)).square().mean(-1, True)
-    return (variance + op.saved.eps).rsqrt()
+    scale: Tensor = (variance + op.saved.eps).rsqrt()
+    return scale
 
 
 def _group_norm(op: Op, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -113,7 +116,8 @@ def _group_pull(op: Op, c: Tensor, i: int, at: Any) -> Tensor:
 
 
 def _group_shift(op: Op) -> Tensor | None:
-    return None if op.saved.weight is None else _per_channel(op.input(2), len(op.shape))
+    bias = op.optional(2)
+    return None if bias is None else _per_channel(bias, len(op.shape))
 
 
 ROWS = (

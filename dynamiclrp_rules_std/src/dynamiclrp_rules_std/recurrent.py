@@ -46,7 +46,7 @@ class Unrolled(SubGraph):
         x, w_ih, w_hh, b_ih, b_hh, h, c = made
         bias = b_ih + b_hh if s.has_biases else None
         h, c = h.view(-1, h.shape[-1]), c.view(-1, c.shape[-1])
-        # Time comes first here, whatever the field batch_first says: torch transposes before and after.
+        # Time comes first, whatever the field batch_first says: torch transposes around the node.
         outputs, h_n, c_n = lstm_steps(x, w_ih, w_hh, bias, h, c, s.reverse)
         operands = [t if w else None for t, w in zip(made, op.wanted)]
         return (outputs, h_n.view_as(s.hx_), c_n.view_as(s.cx_)), operands

@@ -6,8 +6,10 @@ import math
 from typing import Any
 
 import torch
-from dynamiclrp_core.families import homogeneous, linear, softmax, winner
+from dynamiclrp_core.families import custom, homogeneous, linear, softmax, winner
+from dynamiclrp_core.numerics import dot
 from dynamiclrp_core.op import Op
+from dynamiclrp_core.rule import Entries, Rule, Value
 from torch import Tensor
 
 
@@ -16,35 +18,24 @@ def _dims(op: Op) -> Any:
 
 
 def _sum(op: Op, x: Tensor) -> Tensor:
-    dim = _dims(op)
-    return x.sum() if dim == () else x.sum(dim, op.saved.keepdim)
+    return x.sum(_dims(op), op.saved.keepdim)
 
 
 def _mean(op: Op, x: Tensor) -> Tensor:
     return x.mean(_dims(op) or None, op.saved.keepdim)
 
 
-def _picked(op: Op, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Values at the saved indices, as max/min/median/mode/kthvalue over a dim give them."""
+def _picked(op: Op, x: Tensor) -> Tensor:
+    """Values at the saved indices, as max/min/median/kthvalue over a dim give them."""
     dim, indices = op.saved.dim, op.saved.indices
     wide = indices if op.saved.keepdim else indices.unsqueeze(dim)
     values = x.gather(dim, wide)
-    return (values if op.saved.keepdim else values.squeeze(dim)), indices
+    return values if op.saved.keepdim else values.squeeze(dim)
 
 
-def _gathered(op: Op, x: Tensor) -> tuple[Tensor, Tensor]:
+def _gathered(op: Op, x: Tensor) -> Tensor:
     """Sort and topk: the indices keep the dim."""
-    return x.gather(op.saved.dim, op.saved.indices), op.saved.indices
-
-
-def _won(op: Op) -> Tensor | None:
-    """Maximum and minimum: the output where an operand won that is not live, half of it at a tie."""
-    if all(op.live):
-        return None
-    operands = op.inputs()
-    top: Tensor = op.forward(*operands)
-    hits = [(x == top).to(top.dtype) for x in operands]
-    return top * hits[op.live.index(False)] / (hits[0] + hits[1])
+    return x.gather(op.saved.dim, op.saved.indices)
 
 
 def _norm(op: Op, x: Tensor) -> Tensor:
@@ -62,6 +53,35 @@ def _std(op: Op, x: Tensor) -> Tensor:
 def _prod_degree(op: Op) -> float:
     shape = op.operand_shape(0)
     return float(math.prod(shape))
+
+
+class TheLarger(Rule):
+    """Each entry to the operand it came from; equal operands share it. A constant absorbs its wins."""
+
+    sign: int = 1
+
+    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        ci = self.only(c)
+        shares = self._shares(op)
+        if op.ledger is not None:
+            for i, live in enumerate(op.live):
+                if not live:
+                    op.book("constants", dot(op.input(i) * shares[i], ci))
+        return [ci * s if w else None for s, w in zip(shares, op.wanted)]
+
+    def value(self, op: Op, *r: Tensor | None) -> Entries:
+        ri = self.only(r)
+        shares = self._shares(op)
+        if op.ledger is not None:
+            for s, live in zip(shares, op.live):
+                if not live:
+                    op.book("constants", (ri * s).sum())
+        return [Value(ri * s) if w else None for s, w in zip(shares, op.wanted)]
+
+    def _shares(self, op: Op) -> tuple[Tensor, Tensor]:
+        a, b = op.input(0) * self.sign, op.input(1) * self.sign
+        first = (a > b).to(a.dtype) + (a == b).to(a.dtype) / 2
+        return first, 1 - first
 
 
 ROWS = (
@@ -85,8 +105,10 @@ ROWS = (
     winner("SortBackward0", forward=_gathered),
     winner("SortBackward1", forward=_gathered),
     winner("TopkBackward0", reduces=True, forward=_gathered),
-    winner("MaximumBackward0", "self other", shift=_won, forward=lambda op, a, b: torch.maximum(a, b)),
-    winner("MinimumBackward0", "self other", shift=_won, forward=lambda op, a, b: torch.minimum(a, b)),
+    custom("MaximumBackward0", TheLarger(), "self other",
+        forward=lambda op, a, b: torch.maximum(a, b)),
+    custom("MinimumBackward0", TheLarger(sign=-1), "self other",
+        forward=lambda op, a, b: torch.minimum(a, b)),
     # -- homogeneous --------------------------------------------------------------------------------
     homogeneous("LinalgVectorNormBackward0", degree=1.0, reduces=True, results="result", forward=_norm),
     homogeneous("VarBackward0", degree=2.0, reduces=True, forward=_var),

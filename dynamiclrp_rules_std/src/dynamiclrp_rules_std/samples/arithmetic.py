@@ -20,7 +20,7 @@ def ramp(like: Tensor) -> Tensor:
 
 
 SAMPLES = (
-    # -- sums ---------------------------------------------------------------------------------------
+    # -- sums --------------------------------------------------------------------------------------
     Sample("AddBackward0", lambda a, b: a + b, TWO),
     Sample("AddBackward0", lambda a, b: a + b, RIGHT, label="right"),
     Sample("AddBackward0", lambda a, b: a + b, LEFT, label="left"),
@@ -51,7 +51,7 @@ SAMPLES = (
     Sample("LerpBackward0", lambda a, b: torch.lerp(a, b, 0.3), TWO),
     Sample("LerpBackward0", lambda a, b: torch.lerp(a, b, 1.5), RIGHT, label="right"),
     Sample("LerpBackward0", lambda a: torch.lerp(a, ramp(a), 0.3), label="constant"),
-    # -- products -----------------------------------------------------------------------------------
+    # -- products ----------------------------------------------------------------------------------
     Sample("MulBackward0", lambda a, b: a * b, TWO),
     Sample("MulBackward0", lambda a, b: a * b, RIGHT, label="right"),
     Sample("MulBackward0", lambda a, b: a * b, LEFT, label="left"),
@@ -79,7 +79,7 @@ SAMPLES = (
     Sample("DivBackward0", lambda a: a / -2.0, label="scalar"),
     Sample("DivBackward0", lambda a: ramp(a) / a, ("n 4",), "positive", label="constant-first"),
     Sample("DivBackward1", lambda a: aten.div.Scalar(a, -2.0)),
-    # -- one operand --------------------------------------------------------------------------------
+    # -- one operand -------------------------------------------------------------------------------
     Sample("NegBackward0", lambda a: -a),
     Sample("NegBackward0", lambda a: a.clone().neg_(), label="in-place"),
     Sample("AbsBackward0", lambda a: a.abs()),

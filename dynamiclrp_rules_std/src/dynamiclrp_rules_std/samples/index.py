@@ -47,7 +47,7 @@ TWO = ("n 4", "n 4")
 PART = ("n 4", "n 2")
 
 SAMPLES = (
-    # -- reads --------------------------------------------------------------------------------------
+    # -- reads -------------------------------------------------------------------------------------
     Sample("IndexBackward0", lambda a: a[:, ids(a, 2, 0, 2)], label="repeated"),
     Sample("IndexBackward0", lambda a: a[:, ids(a, -1, 0)], ("n 4 2",), label="negative"),
     Sample("IndexBackward0", lambda a: a[:, ids(a, 0, 1), ids(a, 2, 2)], ("n 2 3",), label="pairs"),
@@ -69,7 +69,7 @@ SAMPLES = (
         batched=False, label="padding"),
     Sample("EmbeddingBackward0", lambda w: F.embedding(tokens(w), w, scale_grad_by_freq=True),
         TABLE, batched=False, label="by-frequency"),
-    # -- writes -------------------------------------------------------------------------------------
+    # -- writes ------------------------------------------------------------------------------------
     Sample("MaskedFillBackward0", lambda a: a.masked_fill(odd(a), 0.5)),
     Sample("MaskedFillBackward0", lambda a: a.masked_fill(odd(a), 0), label="0"),
     Sample("MaskedFillBackward0", lambda a: a.clone().masked_fill_(odd(a), -2.0), label="in-place"),

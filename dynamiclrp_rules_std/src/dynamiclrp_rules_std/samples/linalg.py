@@ -31,7 +31,7 @@ def addmm(added: Tensor, a: Tensor, b: Tensor, **factors: Any) -> Tensor:
 
 
 SAMPLES = (
-    # -- products -----------------------------------------------------------------------------------
+    # -- products ----------------------------------------------------------------------------------
     Sample("MmBackward0", lambda a, b: a @ b, MM),
     Sample("MmBackward0", lambda a, b: a @ b.t(), ("n 4", "3 4"), label="transposed"),
     Sample("MmBackward0", lambda a: a @ a.t(), batched=False, label="own"),
@@ -41,7 +41,7 @@ SAMPLES = (
     Sample("MvBackward0", lambda a, v: a.mv(v), MV),
     Sample("DotBackward0", lambda a, b: a.dot(b), ("n", "n"), batched=False),
     Sample("DotBackward0", lambda a: a.dot(a), ("4",), batched=False, label="own"),
-    # -- products with an added term ----------------------------------------------------------------
+    # -- products with an added term ---------------------------------------------------------------
     Sample("AddmmBackward0", addmm, LINEAR),
     Sample("AddmmBackward0", addmm, ("n 3", "n 4", "4 3"), label="whole"),
     Sample("AddmmBackward0", addmm, ("1", "n 4", "4 3"), label="one"),
@@ -64,7 +64,7 @@ SAMPLES = (
         batched=False, label="one"),
     Sample("AddmvBackward0", lambda s, a, v: torch.addmv(s, a, v, beta=-2, alpha=0.5), ("n", *MV),
         label="alpha-beta"),
-    # -- convolutions -------------------------------------------------------------------------------
+    # -- convolutions ------------------------------------------------------------------------------
     Sample("ConvolutionBackward0", lambda x, w: torch.conv1d(x, w), CONV1[:2], label="1d"),
     Sample("ConvolutionBackward0", lambda x, w, b: torch.conv1d(x, w, b), CONV1, label="1d-bias"),
     Sample("ConvolutionBackward0", lambda x, w, b: torch.conv1d(x, w, b, 3, 1), CONV1,

@@ -16,10 +16,12 @@ BIASED = ("8 3", "8 2", "8", "8")
 
 def layer(x: Tensor, h: Tensor, c: Tensor, *weights: Tensor, reverse: bool = False) -> Any:
     """One direction on time, batch, feature; with biases if there are four weights."""
+    # The kernel reads no strides.
+    x, h, c, *weights_ = (t.contiguous() for t in (x, h, c, *weights))
     biased = len(weights) == 4
     zeros = () if biased else (x.new_zeros(8), x.new_zeros(8))
     return torch.ops.aten.mkldnn_rnn_layer(
-        x, *weights, *zeros, h, c, reverse, [], 2, 2, 1, biased, False, False, True
+        x, *weights_, *zeros, h, c, reverse, [], 2, 2, 1, biased, False, False, True
     )[:3]
 
 

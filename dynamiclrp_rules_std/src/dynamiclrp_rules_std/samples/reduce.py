@@ -18,7 +18,7 @@ def twins(a: Tensor) -> Tensor:
 
 
 SAMPLES = (
-    # -- linear -------------------------------------------------------------------------------------
+    # -- linear ------------------------------------------------------------------------------------
     Sample("SumBackward0", lambda a: a.sum(), batched=False),
     Sample("SumBackward1", lambda a: a.sum(-1)),
     Sample("SumBackward1", lambda a: a.sum(1, keepdim=True), CUBE, label="keepdim"),
@@ -36,7 +36,7 @@ SAMPLES = (
     Sample("CumsumBackward0", lambda a: a.cumsum(1)),
     Sample("CumsumBackward0", lambda a: a.cumsum(-2), CUBE, label="negative"),
     Sample("TraceBackward0", lambda a: a.trace(), ("3 4",), batched=False),
-    # -- select by value ----------------------------------------------------------------------------
+    # -- select by value ---------------------------------------------------------------------------
     Sample("MaxBackward0", lambda a: a.max(-1), domain="distinct"),
     Sample("MaxBackward0", lambda a: a.max(1, keepdim=True), CUBE, "distinct", label="keepdim"),
     Sample("MaxBackward0", lambda a: twins(a).max(-1), label="ties"),
@@ -68,7 +68,7 @@ SAMPLES = (
     Sample("MinimumBackward0", lambda a, b: torch.minimum(a, b), TWO, "distinct"),
     Sample("MinimumBackward0", lambda a, b: torch.minimum(a, b), ("3", "n 2 3"), label="left"),
     Sample("MinimumBackward0", lambda a: torch.minimum(a, torch.ones_like(a)), label="constant"),
-    # -- homogeneous --------------------------------------------------------------------------------
+    # -- homogeneous -------------------------------------------------------------------------------
     Sample("LinalgVectorNormBackward0", lambda a: norm(a, dim=-1)),
     Sample("LinalgVectorNormBackward0", lambda a: norm(a, 1, (1, -1), True), CUBE, label="1"),
     Sample("LinalgVectorNormBackward0", lambda a: norm(a, 3, 1, True), CUBE, label="3"),
@@ -88,7 +88,7 @@ SAMPLES = (
     Sample("ProdBackward0", lambda a: a.prod(), batched=False),
     Sample("ProdBackward1", lambda a: a.prod(-1)),
     Sample("ProdBackward1", lambda a: a.prod(1, keepdim=True), CUBE, label="keepdim"),
-    # -- softmax's relative -------------------------------------------------------------------------
+    # -- softmax's relative ------------------------------------------------------------------------
     Sample("LogsumexpBackward0", lambda a: a.logsumexp(-1)),
     Sample("LogsumexpBackward0", lambda a: a.logsumexp((1, -1), True), CUBE, label="two-keepdim"),
 )  # fmt: skip

@@ -31,7 +31,7 @@ def offset(a: Tensor) -> Tensor:
 
 
 SAMPLES = (
-    # -- bijective ----------------------------------------------------------------------------------
+    # -- bijective ---------------------------------------------------------------------------------
     Sample("ViewBackward0", lambda a: a.view(a.shape[0], 6), CUBE),
     Sample("ViewBackward0", lambda a: a.view(-1), CUBE, label="flat"),
     Sample("ViewBackward0", lambda a: a.view(a.shape[0], 2, 1, 3), FLAT, label="split"),
@@ -56,7 +56,7 @@ SAMPLES = (
     Sample("RollBackward0", lambda a: a.roll(2, -1)),
     Sample("RollBackward0", lambda a: a.roll((1, -2), (1, 2)), CUBE, label="two"),
     Sample("RollBackward0", lambda a: a.roll(3), batched=False, label="flat"),
-    # -- copies and parts ---------------------------------------------------------------------------
+    # -- copies and parts --------------------------------------------------------------------------
     Sample("ExpandBackward0", lambda a: a.expand(-1, 3, 4), ("n 1 4",)),
     Sample("ExpandBackward0", lambda a: a.expand(3, *a.shape), label="new"),
     Sample("ExpandBackward0", lambda a: a.expand(2, 3), ("",), batched=False, label="0-d"),
@@ -91,22 +91,24 @@ SAMPLES = (
     Sample("TrilBackward0", lambda a: a.tril(1), ("n 3 4",), label="above"),
     Sample("TriuBackward0", lambda a: a.triu(), ("n 3 3",)),
     Sample("TriuBackward0", lambda a: a.triu(-1), ("n 4 3",), label="below"),
-    # -- several tensors, constants -----------------------------------------------------------------
+    # -- several tensors, constants ----------------------------------------------------------------
     Sample("CatBackward0", lambda a, b: torch.cat([a, b], 1), ("n 2", "n 3")),
-    Sample("CatBackward0", lambda a, b: torch.cat([a, b, a], -1), ("n 2 2", "n 2 1"), label="again"),
+    Sample("CatBackward0", lambda a, b: torch.cat([a, b, a], -1), ("n 2 2", "n 2 1"),
+        label="again"),
     Sample("CatBackward0", lambda a, b: torch.cat([a, b]), ("n 3", "2 3"), batched=False,
         label="rows"),
     Sample("CatBackward0", lambda a: torch.cat([a, torch.ones_like(a)], -1), label="constant"),
     Sample("CatBackward0", lambda a: torch.cat([a.new_empty(0), a], 1), label="legacy-empty"),
     Sample("StackBackward0", lambda a, b: torch.stack([a, b], 1), ("n 3", "n 3")),
-    Sample("StackBackward0", lambda a, b: torch.stack([b, a, b], -1), ("n 3", "n 3"), label="again"),
+    Sample("StackBackward0", lambda a, b: torch.stack([b, a, b], -1), ("n 3", "n 3"),
+        label="again"),
     Sample("StackBackward0", lambda a: torch.stack([torch.ones_like(a), a]), label="constant"),
     Sample("ConstantPadNdBackward0", lambda a: torch.constant_pad_nd(a, (1, 2))),
     Sample("ConstantPadNdBackward0", lambda a: torch.constant_pad_nd(a, (1, 0, 0, 2), 0.5), CUBE,
         label="value"),
     Sample("ConstantPadNdBackward0", lambda a: torch.constant_pad_nd(a, (-1, 2), -1.0),
         label="crop"),
-    # -- overlaps add up ----------------------------------------------------------------------------
+    # -- overlaps add up ---------------------------------------------------------------------------
     Sample("AsStridedBackward0", windows, ("n 5",)),
     Sample("AsStridedBackward0", offset, ("n 5",), label="offset"),
 )  # fmt: skip

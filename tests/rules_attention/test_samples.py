@@ -1,0 +1,37 @@
+"""Every row of the attention pack has samples, and each sample builds its node."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.built import Built, check_loaded_late, each, of_pack, rows_without_sample
+
+# Kernels that scaled_dot_product_attention chooses on CUDA tensors only.
+GPU = {
+    "ScaledDotProductFlashAttentionBackward0",
+    "ScaledDotProductEfficientAttentionBackward0",
+    "ScaledDotProductCudnnAttentionBackward0",
+}
+
+
+def test_every_row_has_a_sample() -> None:
+    assert rows_without_sample("attention") == GPU
+
+
+def test_labels_differ() -> None:
+    names = [str(sample) for sample in of_pack("attention")]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("built", each("attention"), ids=str)
+def test_builds_its_node(built: Built) -> None:
+    built.check_builds_node(built.sample.node)
+
+
+@pytest.mark.parametrize("built", each("attention"), ids=str)
+def test_no_samples(built: Built) -> None:
+    built.check_no_samples()
+
+
+def test_rules_load_without_samples() -> None:
+    check_loaded_late("dynamiclrp_rules_attention.samples")

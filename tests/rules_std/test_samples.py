@@ -1,0 +1,82 @@
+"""Every row of the std pack has samples, and each sample builds its node."""
+
+from __future__ import annotations
+
+import dynamiclrp_core as lrp
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tests.built import Built, check_loaded_late, each, of_pack, rows_without_sample
+
+# Losses refuse relevance, so that no check of a rule can hold for them: see the last test.
+LOSSES = {
+    "NllLossBackward0": lambda x: F.nll_loss(x, torch.tensor([0, 1])),
+    "NllLoss2DBackward0": lambda x: F.nll_loss(x[..., None, None], torch.tensor([[[0]], [[1]]])),
+    "MseLossBackward0": lambda x: F.mse_loss(x, x.detach() + 1),
+    "SmoothL1LossBackward0": lambda x: F.smooth_l1_loss(x, x.detach() + 1),
+    "HuberLossBackward0": lambda x: F.huber_loss(x, x.detach() + 1),
+    "BinaryCrossEntropyBackward0": lambda x: F.binary_cross_entropy(x, x.detach()),
+    "BinaryCrossEntropyWithLogitsBackward0": lambda x: F.binary_cross_entropy_with_logits(
+        x, x.detach()
+    ),
+    "SoftMarginLossBackward0": lambda x: F.soft_margin_loss(x, x.detach()),
+    "MultiMarginLossBackward0": lambda x: F.multi_margin_loss(x, torch.tensor([0, 1])),
+}
+GPU = {"CudnnBatchNormBackward0"}  # cuDNN's kernel is chosen on CUDA tensors only
+
+# What torch itself refuses to do with a batch of none.
+REFUSED = {
+    "MaxBackward1": "max",
+    "MaxBackward1-ties": "max",
+    "MinBackward1": "min",
+    "AmaxBackward0-all": "amax",
+    "AvgPool2DBackward0-unbatched": "optional 0 dim batch size",
+    "VarBackward0": "degrees of freedom",
+    "VarBackward0-keepdim": "degrees of freedom",
+    "VarBackward0-all": "degrees of freedom",
+    "StdBackward0": "degrees of freedom",
+    "StdBackward0-keepdim": "degrees of freedom",
+    "StdBackward0-all": "degrees of freedom",
+    "MkldnnRnnLayerBackward0": "primitive",
+    "MkldnnRnnLayerBackward0-no-bias": "primitive",
+    "MkldnnRnnLayerBackward0-reverse": "primitive",
+}
+
+
+def test_every_row_has_a_sample() -> None:
+    assert rows_without_sample("std") == GPU | set(LOSSES)
+
+
+def test_labels_differ() -> None:
+    names = [str(sample) for sample in of_pack("std")]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("built", each("std"), ids=str)
+def test_builds_its_node(built: Built) -> None:
+    built.check_builds_node(built.sample.node)
+
+
+@pytest.mark.parametrize("built", each("std"), ids=str)
+def test_no_samples(built: Built) -> None:
+    refusal = REFUSED.get(str(built.sample))
+    if refusal is None:
+        built.check_no_samples()
+    else:
+        with pytest.raises((RuntimeError, IndexError, UserWarning), match=refusal):
+            Built(built.sample, built.live, 0).run()
+
+
+def test_rules_load_without_samples() -> None:
+    check_loaded_late("dynamiclrp_rules_std.samples")
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_refuse(name: str) -> None:
+    x: Tensor = torch.rand(2, 3, dtype=torch.float64, requires_grad=True)
+    loss = LOSSES[name](x)
+    assert loss.grad_fn.name() == name
+    with pytest.raises(lrp.MissingRule, match="explain the model's output"):
+        lrp.relevance(loss, x)
