@@ -5,10 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from .handwritten import ROWS
+from .families import copying, custom
 from .hookspecs import PACK_API as DYNAMICLRP_PACK_API
 from .hookspecs import hookimpl
 from .rule import Row, Rules
+from .subgraph import Checkpoint, ThroughHook, run_again, through_hook
+from .writes import CopyInto, SliceWrite, written
+
+ANY = tuple(range(256))
+"""Operand numbers: untracked ones among them need not be known."""
+
+ROWS = (
+    custom("CopySlices", SliceWrite(), "self src", forward=written),
+    custom("CopyBackwards", CopyInto(), "self src", family="moving", unused=(0,),
+        forward=lambda op, base, src: src.expand(op.shape)),
+    custom("torch.nn.modules._functions.BackwardHookFunction", ThroughHook(), "args*", unused=ANY,
+        forward=through_hook),
+    custom("torch.utils.checkpoint.CheckpointFunction", Checkpoint(), "args*", unused=ANY,
+        forward=run_again),
+    copying("AliasBackward0", forward=lambda op, x: x),
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from .samples import Sample

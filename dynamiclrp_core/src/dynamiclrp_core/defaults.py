@@ -26,7 +26,7 @@ def book_shift(op: Op, c: Tensor, cause: str) -> None:
     try:
         shift = op.row.shift(op)
     except Unrecoverable:
-        op.ledger.book_unknown(op.node, cause)
+        op.ledger.book_unknown(op.row.node, cause)
         return
     if shift is not None:
         op.book(cause, dot(shift, c))
@@ -109,7 +109,7 @@ class Adding(Rule):
                     try:
                         op.book("constants", dot(weights[i] * op.input(i), ci))
                     except Unrecoverable:
-                        op.ledger.book_unknown(op.node, "constants")
+                        op.ledger.book_unknown(op.row.node, "constants")
         return [
             None if not wanted else ci if w == 1 else ci * w
             for w, wanted in zip(weights, op.wanted)
@@ -124,8 +124,10 @@ class Affine(Rule):
         if op.ledger is not None:
             if op.live_factors == 0:
                 self._book_factors(op, ci)
-            elif not op.live_bias:
+            else:
                 book_shift(op, ci, "bias")
+                if op.live_bias and op.row.bias is not None:  # takes its share instead
+                    op.book("bias", -dot(op.input(op.row.bias), op.pull(ci, op.row.bias)))
         return self.linear_step(op, ci)
 
     @staticmethod
@@ -136,7 +138,7 @@ class Affine(Rule):
             rest = op.forward(*(None if i == op.row.bias else x for i, x in enumerate(op.inputs())))
             op.book("constants", dot(rest, c))
         except Unrecoverable:
-            op.ledger.book_unknown(op.node, "constants")
+            op.ledger.book_unknown(op.row.node, "constants")
 
     @staticmethod
     def linear_step(op: Op, c: Tensor) -> list[Entry]:
@@ -204,7 +206,7 @@ class Gradient(Rule):
                 if e is not None and op.live[i]:
                     op.book("softmax", -dot(op.input(i), e))
         except Unrecoverable:
-            op.ledger.book_unknown(op.node, "softmax")
+            op.ledger.book_unknown(op.row.node, "softmax")
 
 
 class Held(Rule):
@@ -273,7 +275,7 @@ class Stop(Rule):
                     try:
                         op.book("stopped", dot(op.output(nr), ci))
                     except Unrecoverable:
-                        op.ledger.book_unknown(op.node, "stopped")
+                        op.ledger.book_unknown(op.row.node, "stopped")
         return [None] * len(op.edges)
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:

@@ -100,16 +100,20 @@ class Sweep:
                 self._arrive(edge, entry)
         arrived, ops, memo = self._arrived, self._ops, self.values.memo
         ends = {target.node for target in self.targets}
-        for node in reversed(self.graph.order):
-            here = arrived.pop(node, None)
-            if here is not None:
-                if node in ends:
-                    self._read(node, here)
-                self._step(node, here)
-            if ops:
-                ops.pop(node, None)
-            if memo:
-                memo.pop(node, None)
+        try:
+            for node in reversed(self.graph.order):
+                here = arrived.pop(node, None)
+                if here is not None:
+                    if node in ends:
+                        self._read(node, here)
+                    self._step(node, here)
+                if ops:
+                    ops.pop(node, None)
+                if memo:
+                    memo.pop(node, None)
+        finally:
+            ops.clear()  # an Op and its sweep hold each other: activations would wait for the collector
+            memo.clear()
 
     def _step(self, node: Node, here: Arrival) -> None:
         op = self.op(node)
@@ -136,20 +140,22 @@ class Sweep:
                 if any(c is not None for c in here.c):
                     sent.append(rule.coefficient(op, *here.c))
                 sent.append(rule.value(op, *here.r))
+            arrive, wanted, edges = self._arrive, op.wanted, op.edges
+            for entries in sent:
+                if len(entries) != len(edges):
+                    raise BadRule(
+                        f"{rule.id} returned {len(entries)} entries for {kind(node)}, "
+                        f"which has {len(edges)} operands"
+                    )
+                for i, entry in enumerate(entries):
+                    if entry is not None and wanted[i]:
+                        arrive(edges[i], entry)
+        except Unrecoverable as error:
+            raise self._located(error) from None
         except (DynamicLRPError, CheckpointError):
             raise
         except RuntimeError as error:
             raise self._translated(error, node) from error
-        arrive, wanted, edges = self._arrive, op.wanted, op.edges
-        for entries in sent:
-            if len(entries) != len(edges):
-                raise BadRule(
-                    f"{rule.id} returned {len(entries)} entries for {kind(node)}, "
-                    f"which has {len(edges)} operands"
-                )
-            for i, entry in enumerate(entries):
-                if entry is not None and wanted[i]:
-                    arrive(edges[i], entry)
         if self.check:
             self._check_finite(op, sent)
         if ledger is not None:
@@ -264,7 +270,7 @@ class Sweep:
         if self.on_missing == "error":
             raise self._missing_error(node, "no rule for it")
         if self.ledger is not None:
-            self.ledger.book_unknown(node, f"missing rule ({self.on_missing})")
+            self.ledger.book_unknown(kind(node), f"missing rule ({self.on_missing})")
         if self.on_missing == "stop":
             return None
         from .families import passing_through
@@ -297,6 +303,8 @@ class Sweep:
             return nodes.saved(node, name)
         except CheckpointError:
             return inside_backward(lambda: nodes.saved(node, name))
+        except RuntimeError as error:
+            raise self._translated(error, node) from error
 
     def call(self, node: Node, c: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
         """The node's own backward: no hooks, no broadcast undone, nothing cast."""
@@ -335,6 +343,13 @@ class Sweep:
             return error
         path = " -> ".join(kind(n) for n in self.graph.path(node)[-6:])
         return BadRule(f"the rule of {where} failed: {text}\n  reached through: {path}")
+
+    def _located(self, error: Unrecoverable) -> Unrecoverable:
+        if error.position < 0:
+            return error
+        path = " -> ".join(kind(n) for n in self.graph.path(self.graph.order[error.position])[-6:])
+        head, _, cure = str(error).partition("\n")
+        return Unrecoverable(f"{head}\n  reached from the output through: {path}\n{cure}")
 
     def _check_finite(self, op: Op, sent: Sequence[Entries]) -> None:
         for entries in sent:
@@ -379,8 +394,9 @@ class Sweep:
                     size += float(dot(value.abs(), c.abs()))
         except Unrecoverable:
             return
-        absorbed = sum(float(amount) for _, _, amount in ledger.entries[booked:])
-        ledger.residues[op.node] = arrived - gone - absorbed
+        absorbed = sum(float(amount) for *_, amount in ledger.entries[booked:])
+        where = (kind(op.node), self.graph.position[op.node])
+        ledger.residues[where] = arrived - gone - absorbed
         ledger.scale += size
         if ledger.amplified_at is None and size > AMPLIFIED * max(ledger.seed_abs, 1e-300):
             ledger.amplified_at = f"{kind(op.node)} (output shape {tuple(op.shape)})"

@@ -42,6 +42,9 @@ class MissingRule(DynamicLRPError):
 class Unrecoverable(DynamicLRPError):
     """A forward value that a rule asks for was kept nowhere and cannot be computed."""
 
+    position: int = -1
+    """Place in the graph of the node that lost it; the sweep adds the path to the message."""
+
 
 class NonFinite(DynamicLRPError):
     """Relevance became NaN or infinite; the message names the first node where it did."""

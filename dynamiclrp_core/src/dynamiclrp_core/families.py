@@ -152,7 +152,7 @@ def homogeneous(node: str, operands: str = "self", *, degree: Number, **facts: A
 
 def winner(node: str, operands: str = "self", **facts: Any) -> Row:
     """Selects entries by their value (max, sort, max-pool): moves like an index does."""
-    return _row(node, "moving", Moving(), operands, degree=1.0, **facts)
+    return _row(node, "moving", Moving(), operands, degree=1.0, selects=True, **facts)
 
 
 def softmax(node: str, operands: str = "self", **facts: Any) -> Row:

@@ -6,14 +6,14 @@ All give coefficients. Even gamma and z+ have one: their numerators split by the
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, cast
+from collections.abc import Callable
+from typing import Literal, cast
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from .defaults import Adding, Affine
-from .errors import Unrecoverable
+from .defaults import Affine
 from .numerics import dot, quotient, stabilize
 from .op import Op
 from .rule import Entries, Rule
@@ -28,69 +28,57 @@ class Epsilon(Rule):
     For any op that is affine in its live operands: layers, norms, sums, poolings. ``epsilon`` in the
     units of z. ``bias="absorb"``: an added term takes its share and keeps it. ``bias="share"``: it
     is first an add of its own by absolute ratio (DynamicLRP), so it takes ``|b| / (|b| + |z - b|)``.
-    ``constants="pass"`` gives untracked added terms no share at all (they need not be known then).
+    ``constants="pass"`` gives an untracked added term no share at all: all goes to the rest, and the
+    term need not be known (where a coefficient arrives, the output must be).
     """
 
     epsilon: float = Field(1e-6, ge=0)
     bias: Bias = "absorb"
     constants: Constants = "absorb"
 
-    masks: ClassVar[bool] = False
-
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         ci = self.only(c)
-        if self.epsilon == 0 and self.bias == "absorb" and self.constants == "absorb":
+        if self.epsilon == 0 and self.bias == "absorb" and not self._passes(op):
             return self._step(op, ci)
         z = op.masked_output()
         return self._stabilized(op, ci * z, z)
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
-        ri = self.only(r)
-        return self._stabilized(op, ri, op.output())
+        return self._stabilized(op, self.only(r), None)
 
-    def _stabilized(self, op: Op, r: Tensor, z: Tensor) -> Entries:
-        shift = self._shift(op)
-        if shift is not None:
-            b, z = shift, z - shift
-            if self._passes(op):
-                pass
-            else:
-                both = z.abs() + b.abs()
-                share = torch.where(both == 0, 1.0, z.abs() / torch.where(both == 0, 1.0, both))
-                if op.ledger is not None:
-                    op.book("bias", (r * (1 - share)).sum())
-                r = r * share
+    def _stabilized(self, op: Op, r: Tensor, z: Tensor | None) -> Entries:
+        if self._passes(op):
+            z = cast(Tensor, op.forward(*self._without_bias(op)))
+            return self._divided(op, r, z, Affine.linear_step)
+        z = op.output() if z is None else z
+        if self.bias == "absorb" or op.row.bias is None or op.row.shift is None or op.live_bias:
+            return self._divided(op, r, z, self._step)
+        shift = op.row.shift(op)
+        if shift is None:
+            return self._divided(op, r, z, Affine.linear_step)
+        z = z - shift
+        both = z.abs() + shift.abs()
+        share = torch.where(both == 0, 1.0, z.abs() / torch.where(both == 0, 1.0, both))
+        if op.ledger is not None:
+            op.book("bias", (r * (1 - share)).sum())
+        return self._divided(op, r * share, z, Affine.linear_step)
+
+    def _divided(self, op: Op, r: Tensor, z: Tensor, step: Callable[[Op, Tensor], Entries]) -> Entries:
         s = r / stabilize(z, self.epsilon) if self.epsilon else quotient(r, z)
         if op.ledger is not None:
             op.book("epsilon", (r - s * z).sum())
-        return self._step(op, s, separate=shift is not None)
+        return step(op, s)
 
     def _passes(self, op: Op) -> bool:
         bias = op.row.bias
         return self.constants == "pass" and bias is not None and op.edges[bias][0] is None
 
-    def _shift(self, op: Op) -> Tensor | None:
-        """The added term, if it is not simply left to absorb its share."""
-        row = op.row
-        if row.shift is None or row.bias is None or op.live_bias:
-            return None
-        if self.bias == "absorb" and not self._passes(op):
-            return None
-        try:
-            return row.shift(op)
-        except Unrecoverable:
-            if self._passes(op):
-                return op.output() - self._without_bias(op)
-            raise
+    @staticmethod
+    def _without_bias(op: Op) -> list[Tensor | None]:
+        return [None if i == op.row.bias else op.optional(i) for i in range(len(op.edges))]
 
     @staticmethod
-    def _without_bias(op: Op) -> Tensor:
-        operands = [None if i == op.row.bias else op.input(i) for i in range(len(op.edges))]
-        return cast(Tensor, op.forward(*operands))
-
-    def _step(self, op: Op, s: Tensor, separate: bool = False) -> Entries:
-        if separate:
-            return Affine.linear_step(op, s)
+    def _step(op: Op, s: Tensor) -> Entries:
         # The row's own linear step, whatever the family: it books the bias and constants at s.
         return op.row.cases[-1][1].coefficient(op, s)
 

@@ -119,7 +119,7 @@ class Op:
 
     def pull(self, c: Tensor, i: int, *operands: Tensor | None) -> Tensor:
         """Gradient of operand ``i`` alone, at ``operands`` if given, else at the node's own."""
-        at: Callable[[int], Any] = operands.__getitem__ if operands else self.input
+        at: Callable[[int], Any] = operands.__getitem__ if operands else self._input_like(c)
         if self.row.pull is not None:
             return self.row.pull(self, c, i, at)
         others = [None if j == self.row.bias else at(j) for j in range(len(self.edges)) if j != i]
@@ -129,13 +129,24 @@ class Op:
 
         return vjp(of_one, self.zeros(i))[1](c)[0]
 
+    def _input_like(self, c: Tensor) -> Callable[[int], Tensor]:
+        """Operands for a linear step on ``c``: in its dtype, where relevance runs above the model's."""
+        if not self.dtypes or c.dtype == self.dtypes[0]:
+            return self.input
+
+        def cast_to(j: int) -> Tensor:
+            x = self.input(j)
+            return x.to(c.dtype) if x.is_floating_point() and x.dim() else x
+
+        return cast_to
+
     def _vjp(self, c: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
         # Only operands that are wanted are differentiated; linear ops need their shapes only.
         which = [i for i, w in enumerate(self.wanted) if w]
-        if self.row.family in ("moving", "linear"):
+        if self.row.family in ("moving", "linear") and not self.row.selects:
             at: list[Tensor | None] = [self.zeros(i) for i in range(len(self.edges))]
         else:
-            at = list(self.inputs())
+            at = [x if x is None else self._like(x, c) for x in self.inputs()]
 
         def of_wanted(*x: Tensor) -> Any:
             operands = list(at)
@@ -152,6 +163,11 @@ class Op:
         for i, g in zip(which, pull(seeds)):
             entries[i] = g
         return tuple(entries)
+
+    @staticmethod
+    def _like(x: Tensor, c: tuple[Tensor | None, ...]) -> Tensor:
+        dtype = next(ci.dtype for ci in c if ci is not None)
+        return x.to(dtype) if x.is_floating_point() else x
 
     def zeros(self, i: int) -> Tensor:
         """Zeros like operand ``i`` (a constant operand: its value)."""
@@ -203,7 +219,8 @@ class Op:
     def book(self, cause: str, amount: Tensor) -> None:
         """Book ``amount`` of relevance that ends at this node. Only call with a ledger."""
         if self.ledger is not None:
-            self.ledger.book(self.node, cause, amount)
+            position = self.sweep.graph.position[self.node]
+            self.ledger.book(kind(self.node), position, cause, amount)
 
     def _in_rule_dtype(self, t: Tensor) -> Tensor:
         dtype = self.sweep.dtype

@@ -130,6 +130,10 @@ class Values:
             return self._own(op, i) is None
         return any(r.lacks(op.node, row.operands[i]) for r in recordings())
 
+    def recorded_name(self, op: Op) -> str | None:
+        """Name of the call that made ``op``, if it was recorded."""
+        return next((n for r in recordings() if (n := r.name(op.node))), None)
+
     def constant(self, op: Op, name: str) -> Any:
         """Argument ``name`` of the call that made ``op``, from ``record()``."""
         for recording in recordings():
@@ -339,8 +343,12 @@ class Values:
             op = self.sweep.op(node)
             try:
                 if op is None or op.row.forward is None:
-                    raise Unrecoverable(self._no_forward(node, origin))
+                    raise self._no_forward(node, origin)
                 operands, missing = self._operands(op, origin, lost)
+                if missing:
+                    stack.extend(missing)
+                    continue
+                made = op.row.forward(op, *operands)
             except Unrecoverable as error:
                 value = self._last_resort(node, nr)
                 if value is None:
@@ -349,10 +357,6 @@ class Values:
                     self.memo.setdefault(node, {})[nr] = value
                 stack.pop()
                 continue
-            if missing:
-                stack.extend(missing)
-                continue
-            made = op.row.forward(op, *operands)
             results = made if isinstance(made, tuple) else (made,)
             self.memo[node] = {**dict(enumerate(results)), **self.memo.get(node, {})}
             self.stats.internal_nodes += 1
@@ -452,19 +456,19 @@ class Values:
 
     def _lost(self, op: Op, what: str, origin: Op | None = None) -> Unrecoverable:
         origin = origin or op
-        path = " <- ".join(kind(n) for n in self.sweep.graph.path(op.node)[-6:])
-        return Unrecoverable(
+        error = Unrecoverable(
             f"{kind(origin.node)} needs a forward value that depends on {what} of "
             f"{kind(op.node)} (output shape {tuple(op.shape)}), which autograd does not keep.\n"
-            f"  reached from the output through: {path}\n"
             "  cure: run the forward under `with dynamiclrp_core.record():` (in this thread), or use "
             'coefficient rules (rules="default" asks for nothing here)'
         )
+        error.position = self.sweep.graph.position[op.node]
+        return error
 
-    def _no_forward(self, node: Node, origin: Op) -> str:
-        path = " <- ".join(kind(n) for n in self.sweep.graph.path(node)[-6:])
-        return (
+    def _no_forward(self, node: Node, origin: Op) -> Unrecoverable:
+        error = Unrecoverable(
             f"{kind(origin.node)} needs the output of {kind(node)}, which was not saved, and no row "
-            f"says how to recompute it.\n  reached from the output through: {path}\n"
-            f"  cure: give the row of {kind(node)} a `forward`"
+            f"says how to recompute it.\n  cure: give the row of {kind(node)} a `forward`"
         )
+        error.position = self.sweep.graph.position[node]
+        return error

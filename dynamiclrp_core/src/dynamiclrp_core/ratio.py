@@ -46,11 +46,11 @@ class Ratio(Rule):
                 terms.append(None)
             else:
                 terms.append(op.input(i) * w)
-        if op.row.shift is not None and self.constants == "absorb":
-            terms.append(op.row.shift(op))
+        if op.row.shift is not None:
+            terms.append(op.row.shift(op) if self.constants == "absorb" else None)
         sizes = [None if t is None else self._size(t) for t in terms]
         whole = cast(Tensor, sum(s for s in sizes if s is not None))
-        r = arriving if as_values else arriving * cast(Tensor, sum(t for t in terms if t is not None))
+        r = arriving if as_values else arriving * self._sum(op, terms)
         s = r / (whole + self.epsilon) if self.epsilon else quotient(r, whole)
         if op.ledger is not None:
             op.book("epsilon", (r - s * whole).sum())
@@ -67,6 +67,12 @@ class Ratio(Rule):
                 # d|t|/dx and d(t^2)/dx / x: the coefficient whose product with x is the share.
                 entries.append(s * (t.sign() if self.power == "absolute" else t) * weights[i])
         return entries
+
+    @staticmethod
+    def _sum(op: Op, terms: list[Tensor | None]) -> Tensor:
+        """The output: the sum of the terms, or asked for if some are not known."""
+        known = [t for t in terms if t is not None]
+        return op.output() if len(known) < len(terms) else cast(Tensor, sum(known))
 
     def _size(self, t: Tensor) -> Tensor:
         return t.abs() if self.power == "absolute" else t * t

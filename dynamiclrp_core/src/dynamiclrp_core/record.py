@@ -89,8 +89,8 @@ class Recording:
 
     def argument(self, node: Node, name: str) -> Any:
         """Argument ``name`` of the call that made ``node``; None if it was not kept."""
-        entry = self._calls.get(node._sequence_nr())
-        if entry is None or not kind(node).startswith(entry[0] + "Backward"):
+        entry = self._call(node)
+        if entry is None:
             return None
         value = entry[1].get(name)
         for part in value if isinstance(value, list) else (value,):
@@ -104,12 +104,23 @@ class Recording:
             return [v.tensor if isinstance(v, _Versioned) else v for v in value]
         return value.tensor if isinstance(value, _Versioned) else value
 
+    def _call(self, node: Node) -> tuple[str, dict[str, Any]] | None:
+        name, number = kind(node), node._sequence_nr()
+        if name == "CopySlices":  # made right after the node of the write that it wraps
+            entry = self._calls.get(number - 1)
+            return entry if entry is not None and entry[0] in ("Copy", "Add") else None
+        entry = self._calls.get(number)
+        return entry if entry is not None and name.startswith(entry[0] + "Backward") else None
+
+    def name(self, node: Node) -> str | None:
+        """Name of the call that made ``node``."""
+        entry = self._call(node)
+        return None if entry is None else entry[0]
+
     def lacks(self, node: Node, name: str) -> bool:
         """Whether the call that made ``node`` had None for ``name``."""
-        entry = self._calls.get(node._sequence_nr())
-        if entry is None or not kind(node).startswith(entry[0] + "Backward"):
-            return False
-        return name in entry[1] and entry[1][name] is None
+        entry = self._call(node)
+        return entry is not None and name in entry[1] and entry[1][name] is None
 
     def clear(self) -> None:
         """Drop everything kept."""
@@ -140,6 +151,7 @@ class _Plan(NamedTuple):
 
     name: str
     arguments: tuple[str, ...]
+    defaults: dict[str, Any]
     written: str | None
     overwritten: bool
 
@@ -158,7 +170,8 @@ class _Mode(TorchDispatchMode):
         camel = "".join(part[:1].upper() + part[1:] for part in name.split("_"))
         written = "self" if full != name else None
         arguments = tuple(a.name for a in func._schema.arguments)
-        return _Plan(camel, arguments, written, name in ("copy", "fill"))
+        defaults = {a.name: a.default_value for a in func._schema.arguments if a.has_default_value()}
+        return _Plan(camel, arguments, defaults, written, name in ("copy", "fill"))
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -171,7 +184,7 @@ class _Mode(TorchDispatchMode):
 
     def _keep(self, plan: _Plan, args: Any, kwargs: Any) -> None:
         tracked = False
-        kept: dict[str, Any] = {}
+        kept: dict[str, Any] = dict(plan.defaults)
         for name, value in [*zip(plan.arguments, args), *kwargs.items()]:
             if isinstance(value, Tensor):
                 if not value.requires_grad:

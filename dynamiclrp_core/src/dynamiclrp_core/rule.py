@@ -105,6 +105,7 @@ class Row:
     at_zero    f(0), a number or ``(op) -> number``; infinite where f has a pole or no finite limit
     degree     degree of homogeneity, a number or ``(op) -> number | None``
     reduces    whether elements are summed or selected over a dimension
+    selects    which entries move depends on their values (max, sort)
     weights    ``(op) -> factor of each term`` of a sum
     factors    which operands are multiplied with each other
     bias       which operand is an added term
@@ -128,6 +129,7 @@ class Row:
     at_zero: float | Callable[[Op], float] = 0.0
     degree: float | Callable[[Op], float | None] | None = None
     reduces: bool = False
+    selects: bool = False
     weights: Callable[[Op], tuple[float, ...]] | None = None
     factors: tuple[int, ...] = ()
     bias: int | None = None

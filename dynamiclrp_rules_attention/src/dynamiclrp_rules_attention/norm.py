@@ -22,6 +22,8 @@ def _plain(op: Op, x: Tensor) -> Tensor:
 def _eps(op: Op) -> float:
     # Not saved; 1/rstd^2 - var gives it back, and a median of that shrugs off rounding.
     x, rstd = op.saved.input, op.saved.result2
+    if not x.numel():
+        return 1e-5
     var = x.detach().to(rstd.dtype).var(_dims(op), correction=0, keepdim=True)
     eps = (rstd.detach().double() ** -2 - var.double()).reshape(-1)
     return max(float(eps.median()), 0.0) if eps.numel() else 1e-5

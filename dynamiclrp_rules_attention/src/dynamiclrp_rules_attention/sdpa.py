@@ -36,6 +36,7 @@ def _attention(op: Op, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = No
     s = op.saved
     if mask is None:
         mask = getattr(s, _mask_field(op), None)
+        mask = mask.to(q.dtype) if mask is not None and mask.is_floating_point() else mask
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         return F.scaled_dot_product_attention(
             q, k, v, mask, is_causal=s.is_causal, scale=s.scale, enable_gqa=q.shape[1] != k.shape[1]

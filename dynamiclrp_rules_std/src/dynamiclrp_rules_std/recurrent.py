@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from dynamiclrp_core.families import custom
-from dynamiclrp_core.handwritten import SubGraph
+from dynamiclrp_core.subgraph import SubGraph
 from dynamiclrp_core.op import Op
 from torch import Tensor
 

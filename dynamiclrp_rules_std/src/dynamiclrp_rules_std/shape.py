@@ -53,6 +53,7 @@ ROWS = (
     moving("SqueezeBackward4", forward=_reshaped, inverse=_unreshaped),
     moving("TBackward0", forward=lambda op, x: x.t(), inverse=lambda op, y: y.t()),
     moving("TransposeBackward0", forward=_swapped, inverse=_swapped),
+    moving("TransposeBackward1", forward=_swapped, inverse=_swapped),  # transpose_
     moving("PermuteBackward0", forward=lambda op, x: x.permute(op.saved.dims), inverse=_unpermute),
     moving(
         "FlipBackward0",

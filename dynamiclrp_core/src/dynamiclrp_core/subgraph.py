@@ -1,0 +1,110 @@
+"""Nodes that hide a graph (reentrant checkpoints, fused recurrent layers), and module hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from .node import address
+from .op import Op
+from .record import recorded
+from .rule import Conserves, Entries, Entry, Rule, Value
+
+
+class ThroughHook(Rule):
+    """Module hooks' identity Function: entries pass, the hook itself is never run."""
+
+    conserves: ClassVar[Conserves] = "exact"
+
+    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        return list(c)
+
+    def value(self, op: Op, *r: Tensor | None) -> Entries:
+        return [None if ri is None else Value(ri) for ri in r]
+
+
+def through_hook(op: Op, *xs: Tensor | None) -> Any:
+    """The forward of a module hook's identity."""
+    return xs[0] if len(xs) == 1 else xs
+
+
+class SubGraph(Rule):
+    """A node that hides a graph: make it again, sweep it with the same rules, and go on.
+
+    ``rebuild(op)`` returns the outputs and the tensors that stand for the node's operands (None for
+    operands without one), made under enable_grad on detached leaves.
+    """
+
+    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        return self._swept(op, c)
+
+    def value(self, op: Op, *r: Tensor | None) -> Entries:
+        return self._swept(op, [None if ri is None else Value(ri) for ri in r])
+
+    def rebuild(self, op: Op) -> tuple[Sequence[Any], Sequence[Tensor | None]]:
+        raise NotImplementedError
+
+    def _swept(self, op: Op, seeds: Sequence[Entry]) -> Entries:
+        # Held until the sweep is done: what the region drops is lost again afterwards.
+        with torch.enable_grad(), recorded() as held:
+            outputs, operands = self.rebuild(op)
+        pairs = [(address(o), s) for o, s in zip(outputs, seeds) if s is not None and _tracked(o)]
+        wanted = [
+            None if t is None or not w else address(t) for t, w in zip(operands, op.wanted)
+        ]
+        live = [t for t, w in zip(wanted, op.live) if t is not None and w]
+        also = [t for t, w in zip(wanted, op.live) if t is not None and not w]
+        known = {address(t): t for t in [*outputs, *operands] if _tracked(t)}
+        results = op.sweep.inside(pairs, live, also, known)
+        held.clear()
+        entries: list[Entry] = []
+        for t in wanted:
+            found = results.get(t) if t is not None else None
+            if found is None:
+                entries.append(None)
+            else:
+                c, r, value = found
+                entries.append(c if r is None else Value(r if c is None else r + c * value))
+        return entries
+
+
+class Checkpoint(SubGraph):
+    """A reentrant checkpoint: one node that hides its region. Re-run once, RNG state kept."""
+
+    def rebuild(self, op: Op) -> tuple[Sequence[Any], Sequence[Tensor | None]]:
+        node: Any = op.node
+        tensors = [t.detach().requires_grad_(t.requires_grad) for t in node.saved_tensors]
+        return run_again(op, *tensors), [t if t.requires_grad else None for t in tensors]
+
+
+def run_again(op: Op, *tensors: Tensor | None) -> tuple[Any, ...]:
+    """The region of a reentrant checkpoint on ``tensors``, its operands: one per edge, None as saved."""
+    node: Any = op.node
+    inputs = list(node.inputs)
+    for i, t, saved in zip(node.tensor_indices, tensors, node.saved_tensors):
+        inputs[i] = saved if t is None else t
+    devices = getattr(node, "fwd_devices", [])
+    with torch.random.fork_rng(devices=devices, enabled=node.preserve_rng_state):
+        if node.preserve_rng_state:
+            torch.set_rng_state(node.fwd_cpu_state)
+            if devices:
+                torch.utils.checkpoint.set_device_states(devices, node.fwd_device_states)
+        with ExitStack() as stack:
+            stack.enter_context(torch.autocast("cpu", **_autocast(node.cpu_autocast_kwargs)))
+            if node.device_autocast_kwargs is not None and torch.cuda.is_available():
+                device = torch.autocast(node.device_type, **_autocast(node.device_autocast_kwargs))
+                stack.enter_context(device)
+            made = node.run_function(*inputs)
+    return made if isinstance(made, tuple) else (made,)
+
+
+def _tracked(t: Any) -> bool:
+    return isinstance(t, Tensor) and t.requires_grad
+
+
+def _autocast(kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {k: kwargs[k] for k in ("enabled", "dtype", "cache_enabled") if k in kwargs}
