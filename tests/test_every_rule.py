@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import dynamiclrp_core as lrp
 import pytest
 import torch
@@ -14,37 +16,51 @@ from hypothesis import strategies as st
 DEVICES = [
     "cpu",
     pytest.param(
-        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+        "cuda",
+        marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
     ),
 ]
 SAMPLES = [s for _, s in samples()]
 CASES = [(s, live) for s in SAMPLES for live in s.subsets()]
 IDS = [f"{s}-{''.join(map(str, live))}" for s, live in CASES]
-CUDA_ONLY = frozenset({"CudnnBatchNormBackward0"})
 
 STYLES = st.sampled_from(["plain", "zeros", "cancelling", "noncontiguous"])
 quick = settings(
-    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
 
 
-def test_every_preset_is_run() -> None:
-    assert set(PRESETS) == set(presets())
+def precision(sample: Sample) -> torch.dtype:
+    """float64, or what the kernel has."""
+    return torch.float64 if torch.float64 in sample.dtypes else sample.dtypes[0]
 
 
-PRESETS = ["default", "dynamiclrp", "epsilon", "epsilon-plus", "gamma"]
+PRESETS = sorted(presets())
+
+
+def differs(sample: Sample, preset: str) -> bool:
+    """Whether the preset treats the sample's node otherwise than the default does."""
+    default, other = lrp.preset("default"), lrp.preset(preset)
+    row = default.get(sample.node)
+    return preset == "default" or (row is not None and other.cases(row) != default.cases(row))
+
+
+RUNS = [(*case, p) for p in PRESETS for case in CASES if differs(case[0], p)]
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize(("sample", "live"), CASES, ids=IDS)
+@pytest.mark.parametrize(
+    ("sample", "live", "preset"),
+    RUNS,
+    ids=[f"{p}-{s}-{''.join(map(str, live))}" for s, live, p in RUNS],
+)
 def test_rule(sample: Sample, live: tuple[int, ...], preset: str, device: str) -> None:
     rules = lrp.preset(preset)
 
     @quick
     @given(st.integers(0, 10**6), st.integers(1, 3), STYLES)
     def holds(seed: int, n: int, style: str) -> None:
-        case = Case(sample, live, seed, n, style, torch.float64, device)  # type: ignore[arg-type]
+        case = Case(sample, live, seed, n, style, precision(sample), device)  # type: ignore[arg-type]
         check_rule(case, rules)
 
     holds()
@@ -55,9 +71,11 @@ def test_no_elements_give_no_relevance(sample: Sample, live: tuple[int, ...]) ->
     """Zero-size batches: no crash, right shapes."""
     if not any("n" in s.split() for s in sample.shapes):
         return
-    case = Case(sample, live, n=0)
+    case = Case(sample, live, n=0, dtype=precision(sample))
     try:
-        _, outputs = case.forward()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of var and std of nothing
+            _, outputs = case.forward()
     except (RuntimeError, IndexError, ValueError):
         return  # torch itself refuses
     if not outputs:
@@ -69,7 +87,7 @@ def test_no_elements_give_no_relevance(sample: Sample, live: tuple[int, ...]) ->
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize(("sample", "live"), CASES, ids=IDS)
 def test_lower_precision(sample: Sample, live: tuple[int, ...], dtype: torch.dtype) -> None:
-    """Finite in the model's dtype; and with rules in float64 on the same values, conserving as there."""
+    """Finite in the model's dtype, and with rules in float64 on the same values."""
     if dtype not in sample.dtypes:
         return
     case = Case(sample, live, 3, 2, "plain", dtype)
@@ -81,6 +99,6 @@ def test_lower_precision(sample: Sample, live: tuple[int, ...], dtype: torch.dty
 
 
 def test_every_check_is_run() -> None:
-    assert set(CHECKS) >= {
-        "forward", "saved_names", "conservation", "linearity", "zero", "forms", "batch", "promised", "again",
-    }  # fmt: skip
+    assert set(CHECKS) >= set(
+        "forward saved_names conservation linearity zero forms batch promised again".split()
+    )

@@ -294,7 +294,7 @@ def test_an_unrecoverable_value() -> None:
     with pytest.raises(lrp.Unrecoverable) as info:
         lrp.relevance(y, x, rules="dynamiclrp")
     contains(
-        info, "AddBackward0", "'other'", "does not keep", "NegBackward0 <- AddBackward0", "record()"
+        info, "AddBackward0", "'other'", "does not keep", "NegBackward0 -> AddBackward0", "record()"
     )
 
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from .defaults import Affine
-from .numerics import dot, quotient, stabilize
+from .numerics import at_least_float32, dot, quotient, stabilize
 from .op import Op
 from .rule import Entries, Rule
 
@@ -38,10 +38,11 @@ class Epsilon(Rule):
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         ci = self.only(c)
-        if self.epsilon == 0 and self.bias == "absorb" and not self._passes(op):
+        plain = self.epsilon == 0 and self.bias == "absorb" and not self._passes(op)
+        if plain and not op.raised:
             return self._step(op, ci)
-        z = op.masked_output()
-        return self._stabilized(op, ci * z, z)
+        z = at_least_float32(op.masked_output())
+        return self._stabilized(op, ci * z, None if op.raised else z)
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
         return self._stabilized(op, self.only(r), None)
@@ -97,7 +98,7 @@ class _Signed(Rule):
         ci = self.only(c)
         if op.live_factors != 1:
             return op.row.cases[-1][1].coefficient(op, ci)
-        z = op.masked_output()
+        z = at_least_float32(op.masked_output())
         return self._signed(op, ci * z, z)
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
@@ -108,12 +109,13 @@ class _Signed(Rule):
     def _signed(self, op: Op, r: Tensor, z: Tensor) -> Entries:
         raise NotImplementedError
 
-    def _parts(self, op: Op) -> tuple[int, Tensor, Tensor, Tensor | None]:
-        """Number of the live factor, its value, the weights, the added term."""
+    def _parts(self, op: Op, r: Tensor) -> tuple[int, Tensor, Tensor, Tensor | None]:
+        """Number of the live factor, its value, the weights, the added term, in relevance's dtype."""
         row = op.row
         i, j = row.factors if op.live[row.factors[0]] else row.factors[::-1]
         bias = None if self.zero_bias or row.shift is None else row.shift(op)
-        return i, op.input(i), op.input(j), bias
+        bias = None if bias is None else bias.to(r.dtype)
+        return i, op.input(i).to(r.dtype), op.input(j).to(r.dtype), bias
 
     def _split(
         self,
@@ -169,16 +171,16 @@ class Gamma(_Signed):
     gamma: float = Field(0.25, ge=0)
 
     def _signed(self, op: Op, r: Tensor, z: Tensor) -> Entries:
-        i, x, w, b = self._parts(op)
+        i, x, w, b = self._parts(op, r)
         g = self.gamma
         up, down = w + g * w.clamp(min=0), w + g * w.clamp(max=0)
-        favoured = None if b is None else (b, 1 + g * (b > 0))
+        favoured = None if b is None else (b, 1 + g * (b > 0).to(b))
         if op.ledger is not None:
             op.book("zero output", (r * (z == 0)).sum())
         entries = self._split(op, torch.where(z > 0, r, 0.0), i, x, up, down, favoured)
         negative = torch.where(z < 0, r, 0.0)
         if bool(negative.any()):
-            favoured = None if b is None else (b, 1 + g * (b < 0))
+            favoured = None if b is None else (b, 1 + g * (b < 0).to(b))
             also = self._split(op, negative, i, x, down, up, favoured)
             entries = [e if a is None or e is None else e + a for e, a in zip(entries, also)]
         return entries
@@ -192,6 +194,6 @@ class ZPlus(_Signed):
     """
 
     def _signed(self, op: Op, r: Tensor, z: Tensor) -> Entries:
-        i, x, w, b = self._parts(op)
+        i, x, w, b = self._parts(op, r)
         positive = None if b is None else (b, (b > 0).to(b))
         return self._split(op, r, i, x, w.clamp(min=0), w.clamp(max=0), positive)

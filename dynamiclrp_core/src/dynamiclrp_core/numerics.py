@@ -26,6 +26,11 @@ def secant(rise: Tensor, x: Tensor, limit: float | Tensor) -> Tensor:
     return torch.where(zero, limit, rise / torch.where(zero, 1.0, x))
 
 
+def at_least_float32(t: Tensor) -> Tensor:
+    """Half precision raised: rules that divide by activations never work below float32."""
+    return t.to(torch.promote_types(t.dtype, torch.float32))
+
+
 def dot(a: Tensor, c: Tensor) -> Tensor:
     """``sum(a * c)`` in float64, with inf * 0 counted as 0 (masked logits carry -inf)."""
     product = a.detach().double() * c.detach().double()

@@ -81,19 +81,25 @@ class Op:
         In a rule dtype above the model's it is computed anew: a denominator must be the sum of
         exactly the terms in the numerators, and the stored one was rounded.
         """
-        dtype = self.sweep.dtype
-        if dtype is None or self.dtype == dtype or self.row.forward is None:
+        if not self.raised or self.row.forward is None:
             return self._in_rule_dtype(self.sweep.values.output(self, i))
         made = self.forward(*self.inputs())
         return cast(Tensor, made[i] if isinstance(made, tuple) else made)
 
     def masked_output(self) -> Tensor:
-        """The output, exact wherever the arriving coefficient is not 0 (call with coefficients only)."""
-        if self.sweep.dtype is None:
-            stand_in = self.sweep.values.stand_in(self)
-            if stand_in is not None:
-                return stand_in
-        return self.output()
+        """The output as the model had it, exact wherever the arriving coefficient is not 0.
+
+        Only for rules' coefficient form: what arrives is ``c * a`` with this very a.
+        """
+        stand_in = self.sweep.values.stand_in(self)
+        return self._in_rule_dtype(
+            self.sweep.values.output(self, 0) if stand_in is None else stand_in
+        )
+
+    @property
+    def raised(self) -> bool:
+        """Whether rules run above the model's dtype here, so that stored sums are rounded ones."""
+        return self.sweep.dtype is not None and self.sweep.dtype != self.dtype
 
     def constant(self, name: str) -> Any:
         """A non-tensor or untracked argument that autograd dropped, as ``record()`` kept it."""

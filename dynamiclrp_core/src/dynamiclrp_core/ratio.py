@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from .defaults import Affine
-from .numerics import fit, quotient
+from .numerics import at_least_float32, fit, quotient
 from .op import Op
 from .rule import Entries, Rule, Value
 
@@ -35,7 +35,7 @@ class Ratio(Rule):
         return self._shared(op, self.only(r), as_values=True)
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        return self._shared(op, self.only(c), as_values=False)
+        return self._shared(op, at_least_float32(self.only(c)), as_values=False)
 
     def _shared(self, op: Op, arriving: Tensor, as_values: bool) -> Entries:
         assert op.row.weights is not None

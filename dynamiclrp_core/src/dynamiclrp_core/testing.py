@@ -102,11 +102,10 @@ def check_forward(case: Case, rules: Rules) -> None:
         if op is None or op.row.node != case.sample.node or op.row.forward is None:
             continue
         try:
-            operands = op.inputs()
+            made = op.forward(*op.inputs())
         except Unrecoverable:
             assert op.row.node in LOST, f"{case.sample}: an operand of the row cannot be had"
             continue
-        made = op.forward(*operands)
         results = made if isinstance(made, tuple) else (made,)
         for y in outputs:
             if y.grad_fn is node:

@@ -51,7 +51,7 @@ class SliceWrite(Rule):
             covered = base + value_places(op, op.operand_shape(1))[1] if live_value else base
             return dot(op.output() * (1 - covered), c)
 
-        if not (adds and live_value):
+        if not (live_value and op.live[0] and (adds or is_copy(op, shares))):
             book_or_not(op, "constants", amount)
 
 
@@ -91,14 +91,14 @@ def is_added(op: Op) -> bool:
     return op.sweep.values.recorded_name(op) == "Add"
 
 
-def written(op: Op, base: Tensor, value: Tensor) -> Tensor:
+def written(op: Op, base: Tensor, value: Tensor | None = None) -> Tensor:
     """The base after a copy_ into a view of it: the node's own backward tells where entries go."""
     shares = write_shares(op)
-    if is_copy(op, shares):
+    if value is not None and is_copy(op, shares):
         where, _ = value_places(op, value.shape)
         out = base.clone().reshape(-1)
         return out.index_put((where.reshape(-1),), value.reshape(-1).to(out.dtype)).view(op.shape)
-    if shares[0] is not None and value.numel() == 1 and not bool((shares[0] == 1).all()):
+    if shares[0] is not None and value is not None and value.numel() == 1 and not bool((shares[0] == 1).all()):
         return torch.where(shares[0] == 1, base, value)  # one recorded number
     raise Unrecoverable(
         f"{kind(op.node)}: the value after this in-place write into a view (fill_, add_, relu_ ...) "

@@ -49,6 +49,7 @@ SAMPLES = (
     Sample("TransposeBackward0", lambda a: a.transpose(0, 2), CUBE),
     Sample("TransposeBackward0", lambda a: a.mT, CUBE, label="last"),
     Sample("TransposeBackward0", lambda a: a.transpose(-3, 1), CUBE, label="negative"),
+    Sample("TransposeBackward1", lambda a: a.clone().transpose_(0, 2), CUBE),
     Sample("PermuteBackward0", lambda a: a.permute(2, 0, 1), CUBE),
     Sample("PermuteBackward0", lambda a: a.permute(-1, 0, -2), CUBE, label="negative"),
     Sample("FlipBackward0", lambda a: a.flip(1), CUBE),
