@@ -28,13 +28,13 @@ class SliceWrite(Rule):
         shares = write_shares(op)
         if op.ledger is not None:
             self._book_constants(op, ci, shares)
-        return op.backward(ci)
+        return routed(op, ci)
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
         ri = self.only(r)
         if not is_copy(op, write_shares(op)) or not all(op.live):
             return super().value(op, ri)
-        return [None if e is None else Value(e) for e in op.backward(ri.to(op.dtype))]
+        return [None if e is None else Value(e) for e in routed(op, ri)]
 
     @staticmethod
     def _book_constants(op: Op, c: Tensor, shares: tuple[Tensor | None, ...]) -> None:
@@ -47,7 +47,7 @@ class SliceWrite(Rule):
             if adds:  # add_ of a constant: what the write added to the base
                 return dot(op.output() - op.input(0), c)
             if live_value and is_added(op):  # what stood in the base is the rest
-                return dot(op.output(), c) - dot(op.input(1), cast(Tensor, op.backward(c)[1]))
+                return dot(op.output(), c) - dot(op.input(1), cast(Tensor, routed(op, c)[1]))
             covered = base + value_places(op, op.operand_shape(1))[1] if live_value else base
             return dot(op.output() * (1 - covered), c)
 
@@ -62,6 +62,23 @@ def book_or_not(op: Op, cause: str, amount: Callable[[], Tensor]) -> None:
         op.book(cause, amount())
     except Unrecoverable:
         op.ledger.book_unknown(op.row.node, cause)
+
+
+def routed(op: Op, c: Tensor) -> list[Tensor | None]:
+    """The node's own backward, in any dtype: pieces that its dtype holds exactly, added up."""
+    total: list[Tensor | None] = [None] * len(op.edges)
+    rest = c
+    for _ in range(12):
+        piece = rest.to(op.dtype)
+        parts = op.sweep.call(op.node, [piece])
+        total = [
+            p if t is None or p is None else t + p.to(c.dtype)
+            for t, p in zip(total, (None if p is None else p.to(c.dtype) for p in parts))
+        ]
+        rest = rest - piece.to(c.dtype)
+        if not bool(rest.any()):
+            break
+    return total
 
 
 def write_shares(op: Op) -> tuple[Tensor | None, ...]:
