@@ -318,9 +318,7 @@ def main() -> None:
         "--rules", nargs="+", default=RULES, metavar="PRESET", help=f"default: {' '.join(RULES)}"
     )
     parser.add_argument("--pairs", type=int, help="pairs of runs per figure (default: by case)")
-    parser.add_argument(
-        "--quick", action="store_true", help=f"{FEWEST} pairs, chains up to 10^4 nodes"
-    )
+    parser.add_argument("--quick", action="store_true", help=f"{FEWEST} pairs, chains up to 10^4 nodes")
     args = parser.parse_args()
     chosen = args.case or [*CASES, "chain", "record"]
     pairs = args.pairs or (FEWEST if args.quick else None)

@@ -29,9 +29,7 @@ pytestmark = pytest.mark.xdist_group("packaging")  # one worker, so that wheels 
 
 
 def run(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(part) for part in command], cwd=cwd, env=CLEAN, capture_output=True, text=True
-    )
+    return subprocess.run([str(part) for part in command], cwd=cwd, env=CLEAN, capture_output=True, text=True)
 
 
 def checked(*command: object, cwd: Path) -> str:
@@ -110,9 +108,7 @@ def test_core_brings_the_command_and_no_pack(wheels: Path) -> None:
         "[console_scripts]",
         "dynamiclrp = dynamiclrp_core.cli:main",
     ]
-    required = [
-        Requirement(r) for r in metadata(wheels, "dynamiclrp_core").get_all("Requires-Dist")
-    ]
+    required = [Requirement(r) for r in metadata(wheels, "dynamiclrp_core").get_all("Requires-Dist")]
     always = {r.name for r in required if r.marker is None}
     assert always == {"torch", "pluggy", "pydantic", "numpy", "typer", "rich"}
 
@@ -130,17 +126,13 @@ def test_install_by_name_gives_a_working_command(environment: Path, wheels: Path
     imported = "import dynamiclrp_core as lrp; print(lrp.__file__)"
     origin = Path(checked(environment / "python", "-c", imported, cwd=environment).strip())
     assert origin.is_relative_to(environment.parent)
-    rules = json.loads(
-        checked(environment / "dynamiclrp", "rules", "list", "--json", cwd=environment)
-    )
+    rules = json.loads(checked(environment / "dynamiclrp", "rules", "list", "--json", cwd=environment))
     # Attention is installed beside the tests, not here: the rows are those of the new install.
     assert {rule["pack"] for rule in rules} == {"core 0.1.0", "std 0.1.0"}
     assert "MulBackward0" in {rule["node"] for rule in rules}
 
 
-def test_a_pack_without_its_core_is_refused(
-    environment: Path, wheels: Path, tmp_path: Path
-) -> None:
+def test_a_pack_without_its_core_is_refused(environment: Path, wheels: Path, tmp_path: Path) -> None:
     alone = tmp_path / "alone"
     alone.mkdir()
     (wheel,) = wheels.glob("dynamiclrp_rules_std-*.whl")

@@ -463,9 +463,7 @@ def products_only(f: Callable[[], Any]) -> list[tuple[int, ...]]:
     shapes: list[tuple[int, ...]] = []
 
     class Only(Products):
-        def __torch_dispatch__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             result = func(*args, **(kwargs or {}))
             name = func._schema.name.removeprefix("aten::")
             if name in ("mm", "bmm", "addmm", "baddbmm", "mul_sum", "sum", "outer", "einsum"):

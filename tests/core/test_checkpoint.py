@@ -54,9 +54,7 @@ def explained(blocks: list[Block], x: Tensor, reentrant: bool | None) -> Tensor:
 @REENTRANT
 @pytest.mark.parametrize("rules", PRESETS)
 @pytest.mark.parametrize("frozen", [False, True], ids=["trainable", "frozen"])
-def test_the_map_is_that_of_the_model_without_checkpoints(
-    reentrant: bool, rules: str, frozen: bool
-) -> None:
+def test_the_map_is_that_of_the_model_without_checkpoints(reentrant: bool, rules: str, frozen: bool) -> None:
     blocks, x = setting(frozen)
     with lrp.record():
         plain = explained(blocks, x, None)

@@ -381,9 +381,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("source", "reason"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_pack_is_located(
-    dynamiclrp: Command, make_pack: MakePack, source: str, reason: str
-) -> None:
+def test_a_broken_pack_is_located(dynamiclrp: Command, make_pack: MakePack, source: str, reason: str) -> None:
     make_pack("bad", source, version="3.1")
     result = dynamiclrp("packs", "--json")
     assert result.code == 1
@@ -467,9 +465,7 @@ def test_demo_hands_over_its_options(dynamiclrp: Command, monkeypatch: pytest.Mo
     ]
 
 
-def test_demo_names_what_is_not_installed(
-    dynamiclrp: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_demo_names_what_is_not_installed(dynamiclrp: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def main(**options: object) -> None:
         raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
 

@@ -293,9 +293,7 @@ def test_an_unrecoverable_value() -> None:
     y = -(x.tanh() + 2.0)
     with pytest.raises(lrp.Unrecoverable) as info:
         lrp.relevance(y, x, rules="dynamiclrp")
-    contains(
-        info, "AddBackward0", "'other'", "does not keep", "NegBackward0 -> AddBackward0", "record()"
-    )
+    contains(info, "AddBackward0", "'other'", "does not keep", "NegBackward0 -> AddBackward0", "record()")
 
 
 def test_a_node_without_forward_names_the_row_to_complete() -> None:

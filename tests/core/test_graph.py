@@ -45,9 +45,7 @@ def assert_topological(graph: Graph) -> None:
         assert graph.edges[node] == node.next_functions
         for child, _ in graph.edges[node]:
             if child is not None:
-                assert graph.position[child] < i, (
-                    "an operand must come before the node that reads it"
-                )
+                assert graph.position[child] < i, "an operand must come before the node that reads it"
 
 
 def test_order_is_topological_on_diamonds_fan_out_and_shared_operands() -> None:
@@ -347,9 +345,7 @@ def test_at_changes_nothing_and_reads_latents_and_parameters() -> None:
 @pytest.mark.parametrize("rules", ["default", "epsilon", "gamma", "epsilon-plus", "dynamiclrp"])
 def test_at_changes_nothing_under_any_preset(rules: str) -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 3)
-    )
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 3))
     model = model.double().eval()
     x = leaf_of(2, 1, 4, 4)
     y = model(x)[:, 0]
@@ -418,9 +414,7 @@ sys.exit(bool(failed))
         ),
     ],
 )
-def test_a_chain_of_100_000_ops_in_a_large_stack(
-    step: str, rules: str, record: str, expected: str
-) -> None:
+def test_a_chain_of_100_000_ops_in_a_large_stack(step: str, rules: str, record: str, expected: str) -> None:
     code = CHAIN.format(n=100_000, step=step, rules=rules, record=record, expected=expected)
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=300
@@ -440,9 +434,7 @@ def test_a_chain_deeper_than_pythons_recursion_limit() -> None:
     close(r, x.detach())
 
 
-@pytest.mark.skipif(
-    "DYNAMICLRP_BIG" not in os.environ, reason="set DYNAMICLRP_BIG=1: a graph of 10^6 nodes"
-)
+@pytest.mark.skipif("DYNAMICLRP_BIG" not in os.environ, reason="set DYNAMICLRP_BIG=1: a graph of 10^6 nodes")
 def test_a_graph_of_a_million_nodes() -> None:
     x = leaf_of(1)
     terms = [x * float(i % 7) for i in range(499_999)]
@@ -580,9 +572,7 @@ def test_no_hook_of_the_user_runs() -> None:
     with_hooks = lrp.relevance(y, x)[0]
     assert ran == []
     twin, z = small()
-    torch.testing.assert_close(
-        with_hooks, lrp.relevance(twin[3](twin[1](twin[0](z)))[:, 0].sum(), z)[0]
-    )
+    torch.testing.assert_close(with_hooks, lrp.relevance(twin[3](twin[1](twin[0](z)))[:, 0].sum(), z)[0])
     y.backward()
     assert set(ran) == {"module", "tensor", "leaf", "node", "prehook"}
 

@@ -80,9 +80,7 @@ def test_says_what_does_not_fit(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(ValueError, match=says):
-        heatmap_grid(
-            torch.zeros(image), {"r": torch.zeros(heatmap)}, tmp_path / "x.png", captions=captions
-        )
+        heatmap_grid(torch.zeros(image), {"r": torch.zeros(heatmap)}, tmp_path / "x.png", captions=captions)
     assert not list(tmp_path.iterdir())
 
 

@@ -136,9 +136,7 @@ class Watched(torch.overrides.TorchFunctionMode):
 
 
 def sweep_of(y: Tensor, x: Tensor, **known: Any) -> Sweep:
-    return Sweep(
-        Graph([address(o) for o in _outputs(y)]), [address(x)], (), lrp.preset("epsilon"), {}
-    )
+    return Sweep(Graph([address(o) for o in _outputs(y)]), [address(x)], (), lrp.preset("epsilon"), {})
 
 
 def hide_everything(patch: pytest.MonkeyPatch) -> None:
@@ -492,9 +490,7 @@ def test_interleaved_runs_in_two_threads() -> None:
     net = nn.Sequential(*[m for _ in range(5) for m in (nn.Linear(6, 6), nn.GELU())]).double()
     xs = [leaf_of(2, 6, seed=s) for s in range(4)]
     ys = [net(x)[:, 0] for x in xs]
-    expected = [
-        [lrp.relevance(y, x, rules=r)[0] for r in ("default", "epsilon")] for x, y in zip(xs, ys)
-    ]
+    expected = [[lrp.relevance(y, x, rules=r)[0] for r in ("default", "epsilon")] for x, y in zip(xs, ys)]
     failed: list[BaseException] = []
 
     def work(k: int) -> None:

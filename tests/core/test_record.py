@@ -329,9 +329,7 @@ def test_two_threads_record_the_same_numbers_and_explain_their_own() -> None:
         torch.testing.assert_close(r, share(inputs[constant], constant))
 
 
-def test_a_later_thread_that_gets_the_same_identifier_does_not_read_an_earlier_ones_record() -> (
-    None
-):
+def test_a_later_thread_that_gets_the_same_identifier_does_not_read_an_earlier_ones_record() -> None:
     x = leaf_of(4)
 
     def earlier() -> None:

@@ -22,9 +22,7 @@ def programs(draw: st.DrawFn, longest: int) -> Program:
     program: Program = []
     for k in range(length):
         name = draw(st.sampled_from(NAMES))
-        operands = tuple(
-            k - min(draw(st.integers(0, 5)), k) for _ in range(STEPS[name][0])
-        )
+        operands = tuple(k - min(draw(st.integers(0, 5)), k) for _ in range(STEPS[name][0]))
         program.append((name, operands))
         # Squashing keeps the numbers of a long program finite without flattening them.
     return program
@@ -66,7 +64,9 @@ def close(a: torch.Tensor, b: torch.Tensor, scale: float = 1.0) -> None:
 
 
 relaxed = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
 

@@ -39,9 +39,7 @@ def epsilon_layer(a: list[float], w: Tensor, b: list[float], r: list[float]) -> 
     return out
 
 
-def gamma_layer(
-    a: list[float], w: Tensor, b: list[float], r: list[float], g: float
-) -> list[float]:
+def gamma_layer(a: list[float], w: Tensor, b: list[float], r: list[float], g: float) -> list[float]:
     """Generalised gamma: the branch is the sign of z, numerators weigh what agrees with it."""
     out = [0.0] * len(a)
     for j, rj in enumerate(r):
@@ -49,8 +47,8 @@ def gamma_layer(
         if z == 0:
             continue
 
-        def weigh(v: float) -> float:
-            return v * (1 + g) if (v > 0) == (z > 0) else v
+        def weigh(v: float, up: bool = z > 0) -> float:
+            return v * (1 + g) if (v > 0) == up else v
 
         terms = [weigh(a[i] * float(w[j, i])) for i in range(len(a))]
         whole = sum(terms) + weigh(b[j])
@@ -260,9 +258,7 @@ def test_relevance_filter_keeps_the_top_fraction() -> None:
     values = y.detach()[0].tolist()
     kept = sorted(values, key=abs)[2:]
     filtered = [v if v in kept else 0.0 for v in values]
-    expected = paper_layer(
-        x.detach()[0].tolist(), layer.weight.detach(), layer.bias.tolist(), filtered
-    )
+    expected = paper_layer(x.detach()[0].tolist(), layer.weight.detach(), layer.bias.tolist(), filtered)
     assert run.relevance[0][0].tolist() == pytest.approx(expected)
     assert run.ledger.by_cause["filter"] == pytest.approx(sum(values) - sum(kept))
     assert run.ledger.closed

@@ -18,9 +18,7 @@ LOSSES = {
     "SmoothL1LossBackward0": lambda x: F.smooth_l1_loss(x, x.detach() + 1),
     "HuberLossBackward0": lambda x: F.huber_loss(x, x.detach() + 1),
     "BinaryCrossEntropyBackward0": lambda x: F.binary_cross_entropy(x, x.detach()),
-    "BinaryCrossEntropyWithLogitsBackward0": lambda x: F.binary_cross_entropy_with_logits(
-        x, x.detach()
-    ),
+    "BinaryCrossEntropyWithLogitsBackward0": lambda x: F.binary_cross_entropy_with_logits(x, x.detach()),
     "SoftMarginLossBackward0": lambda x: F.soft_margin_loss(x, x.detach()),
     "MultiMarginLossBackward0": lambda x: F.multi_margin_loss(x, torch.tensor([0, 1])),
 }

@@ -110,10 +110,7 @@ class Adding(Rule):
                         op.book("constants", dot(weights[i] * op.input(i), ci))
                     except Unrecoverable:
                         op.ledger.book_unknown(op.row.node, "constants")
-        return [
-            None if not wanted else ci if w == 1 else ci * w
-            for w, wanted in zip(weights, op.wanted)
-        ]
+        return [None if not wanted else ci if w == 1 else ci * w for w, wanted in zip(weights, op.wanted)]
 
 
 class Affine(Rule):

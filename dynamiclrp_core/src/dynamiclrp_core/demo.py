@@ -133,9 +133,7 @@ def explain_digits(model: nn.Module, data: Digits, picture: Path, console: Conso
     console.print(f"\nWritten: {picture}\n", soft_wrap=True)
 
 
-def explain(
-    model: nn.Module, images: Tensor, rules: str, ledger: bool = False
-) -> tuple[Run, Tensor]:
+def explain(model: nn.Module, images: Tensor, rules: str, ledger: bool = False) -> tuple[Run, Tensor]:
     """Explain the score of each image's predicted class; also the classes."""
     x = images.clone().requires_grad_()
     scores = model(x)
@@ -198,9 +196,7 @@ def draw_weights(model: nn.Module) -> None:
             nn.init.zeros_(weight)
 
 
-def explain_photograph(
-    size: int, shrink: int, picture: Path, console: Console, progress: Progress
-) -> None:
+def explain_photograph(size: int, shrink: int, picture: Path, console: Console, progress: Progress) -> None:
     """Size and speed of explaining a photograph. The net knows nothing: its weights are random."""
     task = progress.add_task("drawing random weights", total=3 + len(PHOTO_RULES))
     with torch.device("meta"):  # else PyTorch would draw all the weights once more
@@ -218,10 +214,7 @@ def explain_photograph(
 
     y, forward_time = step("forward", forward)
     _, gradient_time = step("gradient", lambda: torch.autograd.grad(y, x, retain_graph=True))
-    runs = {
-        name: step(f"relevance: {name}", partial(propagate, y, x, rules=name))
-        for name in PHOTO_RULES
-    }
+    runs = {name: step(f"relevance: {name}", partial(propagate, y, x, rules=name)) for name in PHOTO_RULES}
     progress.update(task, description="drawing heatmaps", advance=1)
     nodes = len(Graph([address(y)]).order)
     console.print(

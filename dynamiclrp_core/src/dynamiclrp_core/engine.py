@@ -32,7 +32,7 @@ from .node import Address, Edge, inside_backward, kind
 from .numerics import dot, fit
 from .op import Op
 from .promises import Values
-from .rule import Entries, Matcher, Row, Rule, Rules, Value
+from .rule import Entries, Row, Rule, Rules, Value
 
 OnMissing = Literal["error", "pass", "stop"]
 AMPLIFIED = 1e3
@@ -45,14 +45,37 @@ class Arrival:
 
     def __init__(self, node: Node) -> None:
         metadata = node._input_metadata
-        self.shapes: list[tuple[int, ...]] = []
-        self.dtypes: list[torch.dtype] = []
-        self.c: list[Tensor | None] = []
-        for m in metadata:
-            self.shapes.append(tuple(m.shape))
-            self.dtypes.append(m.dtype)
-            self.c.append(None)
+        self.c: list[Tensor | None] = [None] * len(metadata)
         self.r: list[Tensor | None] | None = None
+        self.shapes: Sequence[tuple[int, ...]]
+        self.dtypes: Sequence[torch.dtype]
+        if len(metadata) == 1:
+            (only,) = metadata
+            self.shapes = (tuple(only.shape),)
+            self.dtypes = (only.dtype,)
+        else:
+            self.shapes = [tuple(m.shape) for m in metadata]
+            self.dtypes = [m.dtype for m in metadata]
+
+
+class Kind:
+    """What a run knows of one node type: its row, its cases, where autograd may save its values.
+
+    ``fields``: for each operand of the row, then each result, the saved field or None. ``rule``: the
+    rule, where there is no choice.
+    """
+
+    __slots__ = ("cases", "fields", "row", "rule")
+
+    def __init__(self, node: Node, row: Row, rules: Rules) -> None:
+        self.row = row
+        self.cases = rules.cases(row)
+        self.rule = self.cases[0][1] if self.cases[0][0] is None else None
+        named = (*row.operands, *row.results)
+        self.fields = tuple(
+            n if hasattr(type(node), "_saved_" + n) and not (row.variadic and i == 0) else None
+            for i, n in enumerate(named)
+        )
 
 
 class Sweep:
@@ -82,14 +105,14 @@ class Sweep:
         self.on_missing = on_missing
         self.check = check
         self.values = Values(self, known)
+        self.held = self.values.held
         self.assigned: dict[Node, Rule] = {}
         self.read_out: dict[tuple[Node, int], tuple[Tensor | None, Tensor | None, Tensor]] = {}
         self.used: dict[int, Rule] = {}
         self.counts: dict[int, int] = {}
         self._arrived: dict[Node, Arrival] = {}
         self._ops: dict[Node, Op | None] = {}
-        self._cases: dict[str, tuple[tuple[Matcher | None, Rule], ...]] = {}
-        self._fields: dict[str, tuple[str | None, ...]] = {}
+        self._kinds: dict[str, Kind] = {}
 
     # -- the pass -----------------------------------------------------------------------------------
 
@@ -126,30 +149,20 @@ class Sweep:
         if True not in op.wanted:
             return
         op.dtypes = here.dtypes
-        ledger, counts = self.ledger, self.counts
-        booked = 0 if ledger is None else len(ledger.entries)
-        sent: list[Entries] = []
+        booked = 0 if self.ledger is None else len(self.ledger.entries)
         try:
-            rule = self._choose(op)
-            counts[id(rule)] = counts.get(id(rule), 0) + 1
+            rule = (None if self.assigned else op.kind.rule) or self._choose(op)
+            self.counts[id(rule)] = self.counts.get(id(rule), 0) + 1
             if here.r is None:
-                sent.append(rule.coefficient(op, *here.c))
+                sent: tuple[Entries, ...] = (rule.coefficient(op, *here.c),)
             else:
                 if rule.joins:
                     self._join(op, here)
-                if any(c is not None for c in here.c):
-                    sent.append(rule.coefficient(op, *here.c))
-                sent.append(rule.value(op, *here.r))
-            arrive, wanted, edges = self._arrive, op.wanted, op.edges
+                sent = (rule.value(op, *here.r),)
+                if any([c is not None for c in here.c]):
+                    sent = (*sent, rule.coefficient(op, *here.c))
             for entries in sent:
-                if len(entries) != len(edges):
-                    raise BadRule(
-                        f"{rule.id} returned {len(entries)} entries for {kind(node)}, "
-                        f"which has {len(edges)} operands"
-                    )
-                for i, entry in enumerate(entries):
-                    if entry is not None and wanted[i]:
-                        arrive(edges[i], entry)
+                self._send(op, rule, entries)
         except Unrecoverable as error:
             raise self._located(error) from None
         except (DynamicLRPError, CheckpointError):
@@ -158,8 +171,19 @@ class Sweep:
             raise self._translated(error, node) from error
         if self.check:
             self._check_finite(op, sent)
-        if ledger is not None:
+        if self.ledger is not None:
             self._balance(op, here, sent, booked)
+
+    def _send(self, op: Op, rule: Rule, entries: Entries) -> None:
+        edges = op.edges
+        if len(entries) != len(edges):
+            raise BadRule(
+                f"{rule.id} returned {len(entries)} entries for {kind(op.node)}, "
+                f"which has {len(edges)} operands"
+            )
+        for edge, entry, wanted in zip(edges, entries, op.wanted):
+            if wanted and entry is not None:
+                self._arrive(edge, entry)
 
     def _arrive(self, edge: Edge, entry: Tensor | Value) -> None:
         """Add ``entry`` to what ``edge`` has received, in the receiver's shape and dtype."""
@@ -219,31 +243,38 @@ class Sweep:
 
     # -- rules --------------------------------------------------------------------------------------
 
-    def row(self, node: Node) -> Row | None:
-        """The row for ``node``, if there is one."""
-        rows = self.rules.rows
-        return rows.get(node.name()) or rows.get(kind(node))
+    def kind(self, node: Node) -> Kind | None:
+        """What is known of the node's type; None without a row."""
+        return self._kinds.get(node.name()) or self._new_kind(node)
+
+    def _new_kind(self, node: Node) -> Kind | None:
+        # Custom Functions of one name may differ: they are kept under their full name.
+        key = kind(node)
+        found = self._kinds.get(key)
+        if found is None and key in self.rules.rows:
+            found = self._kinds[key] = Kind(node, self.rules.rows[key], self.rules)
+            self.used |= {id(rule): rule for _, rule in found.cases}
+        return found
 
     def op(self, node: Node) -> Op | None:
         """The ``Op`` view of ``node``, made once per run; None without a row."""
         ops = self._ops
         if node in ops:
             return ops[node]
-        row = self.row(node)
-        made = ops[node] = None if row is None else Op(node, row, self)
+        found = self.kind(node)
+        made = ops[node] = None if found is None else Op(node, found, self)
         return made
 
     def _choose(self, op: Op) -> Rule:
         """The rule a matcher has fixed, or the first of the row whose matcher holds."""
-        row = op.row
-        cases = self._cases.get(row.node)
-        if cases is None:
-            cases = self._cases[row.node] = self.rules.cases(row)
-            self.used |= {id(rule): rule for _, rule in cases}
         if self.assigned and op.node in self.assigned:
             return self.assigned[op.node]
-        for matcher, rule in cases:
+        known = op.kind
+        if known.rule is not None:
+            return known.rule
+        for matcher, rule in known.cases:
             if matcher is None:
+                op.match = None
                 return rule
             op.match = matcher(op)
             if op.match is not None and op.match is not False:
@@ -275,7 +306,9 @@ class Sweep:
             return None
         from .families import passing_through
 
-        return Op(node, passing_through(node), self)
+        unknown = Kind(node, passing_through(node), self.rules)
+        self.used |= {id(rule): rule for _, rule in unknown.cases}
+        return Op(node, unknown, self)
 
     def _missing_error(self, node: Node, why: str) -> MissingRule:
         path = self.graph.path(node)
@@ -296,7 +329,7 @@ class Sweep:
 
     def read(self, node: Node, name: str) -> Any:
         """A saved field. One unpacked before in this backward by a checkpoint is run again."""
-        held = self.values.held
+        held = self.held
         if held and (node, name) in held:
             return held[node, name]
         try:
@@ -314,15 +347,6 @@ class Sweep:
         except CheckpointError:
             result = inside_backward(lambda: run(*c))
         return result if isinstance(result, tuple) else (result,)
-
-    def fields(self, node: Node, row: Row) -> tuple[str | None, ...]:
-        """For each operand of the row, the field autograd may save it in; then each result's."""
-        names = self._fields.get(row.node)
-        if names is None:
-            wanted = (*(() if row.variadic else row.operands), *row.results)
-            names = tuple(n if hasattr(type(node), "_saved_" + n) else None for n in wanted)
-            self._fields[row.node] = names
-        return names
 
     # -- diagnosis ----------------------------------------------------------------------------------
 

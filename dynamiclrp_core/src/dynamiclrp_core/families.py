@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
@@ -38,9 +37,7 @@ Forward = Callable[..., Any]
 Number = float | Callable[[Op], float]
 
 
-def _row(
-    node: str, family: str, rule: Rule, operands: str, cases: tuple[Any, ...] = (), **facts: Any
-) -> Row:
+def _row(node: str, family: str, rule: Rule, operands: str, cases: tuple[Any, ...] = (), **facts: Any) -> Row:
     names = tuple(operands.split())
     variadic = bool(names) and names[0].endswith("*")
     results = tuple(facts.pop("results", "").split())
@@ -132,9 +129,7 @@ def quotient(node: str, operands: str = "self other", **facts: Any) -> Row:
 def affine(node: str, operands: str, *, factors: tuple[int, int], **facts: Any) -> Row:
     """Bilinear in two factors, plus an added term (mm, addmm, conv). Theorem: Affine or Product."""
     facts.setdefault("shift", None)
-    return _row(
-        node, "affine", Affine(), operands, ((bilinear, Product()),), factors=factors, **facts
-    )
+    return _row(node, "affine", Affine(), operands, ((bilinear, Product()),), factors=factors, **facts)
 
 
 def norm(node: str, operands: str = "input weight bias", **facts: Any) -> Row:
@@ -173,5 +168,3 @@ def custom(node: str, rule: Rule, operands: str = "", *, family: str = "custom",
 def passing_through(node: Node) -> Row:
     """What ``on_missing="pass"`` uses for a node without a row."""
     return _row(kind(node), "missing", Pass(), "")
-
-

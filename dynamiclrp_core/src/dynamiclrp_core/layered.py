@@ -123,27 +123,27 @@ class _Signed(Rule):
         r: Tensor,
         i: int,
         x: Tensor,
-        up: Tensor,
-        down: Tensor,
+        up: Callable[[], Tensor],
+        down: Callable[[], Tensor],
         bias: tuple[Tensor, Tensor] | None,
     ) -> list[Tensor | None]:
-        """Coefficients for numerators ``x+ up + x- down`` and, of the bias, ``factor * bias``.
+        """Coefficients for numerators ``x+ up() + x- down()`` and, of the bias, ``factor * bias``.
 
         ``bias``: the added term and its factor. The denominator is the sum of the numerators.
         """
         signed = bool((x < 0).any())
-        z = cast(Tensor, op.forward(*_placed(op, i, x.clamp(min=0), up)))
+        z = cast(Tensor, op.forward(*_placed(op, i, x.clamp(min=0) if signed else x, up())))
         if signed:
-            z = z + cast(Tensor, op.forward(*_placed(op, i, x.clamp(max=0), down)))
+            z = z + cast(Tensor, op.forward(*_placed(op, i, x.clamp(max=0), down())))
         whole = z if bias is None else z + bias[0] * bias[1]
         s = r / stabilize(whole, self.epsilon) if self.epsilon else quotient(r, whole)
         if op.ledger is not None:
             op.book("epsilon", (r - s * whole).sum())
             if bias is not None and not op.live_bias:
                 op.book("bias", dot(bias[0] * bias[1], s))
-        c = op.pull(s, i, *_placed(op, i, None, up))
+        c = op.pull(s, i, *_placed(op, i, None, up()))
         if signed:
-            c = torch.where(x < 0, op.pull(s, i, *_placed(op, i, None, down)), c)
+            c = torch.where(x < 0, op.pull(s, i, *_placed(op, i, None, down())), c)
         entries: list[Tensor | None] = [None] * len(op.edges)
         entries[i] = c
         if bias is not None and op.row.bias is not None and op.wanted[op.row.bias]:
@@ -173,7 +173,14 @@ class Gamma(_Signed):
     def _signed(self, op: Op, r: Tensor, z: Tensor) -> Entries:
         i, x, w, b = self._parts(op, r)
         g = self.gamma
-        up, down = w + g * w.clamp(min=0), w + g * w.clamp(max=0)
+
+        # Made when needed and not kept: one copy of the weights at a time.
+        def up() -> Tensor:
+            return w.clamp(min=0).mul_(g).add_(w)
+
+        def down() -> Tensor:
+            return w.clamp(max=0).mul_(g).add_(w)
+
         favoured = None if b is None else (b, 1 + g * (b > 0).to(b))
         if op.ledger is not None:
             op.book("zero output", (r * (z == 0)).sum())
@@ -196,4 +203,4 @@ class ZPlus(_Signed):
     def _signed(self, op: Op, r: Tensor, z: Tensor) -> Entries:
         i, x, w, b = self._parts(op, r)
         positive = None if b is None else (b, (b > 0).to(b))
-        return self._split(op, r, i, x, w.clamp(min=0), w.clamp(max=0), positive)
+        return self._split(op, r, i, x, lambda: w.clamp(min=0), lambda: w.clamp(max=0), positive)

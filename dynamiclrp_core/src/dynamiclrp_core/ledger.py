@@ -102,9 +102,10 @@ class Ledger:
         state = "rounding" if abs(self.residue) <= self.tolerance else "NOT EXPLAINED"
         lines.append(line("residue", self.residue, f"({state}; tolerance {self.tolerance:.2g})"))
         if self.by_op:
-            lines.append("  absorbed by op: " + ", ".join(
-                f"{name} {amount:.4g}" for name, amount in sorted(self.by_op.items())
-            ))
+            lines.append(
+                "  absorbed by op: "
+                + ", ".join(f"{name} {amount:.4g}" for name, amount in sorted(self.by_op.items()))
+            )
         for name, cause in sorted(set(self.unattributed)):
             n = self.unattributed.count((name, cause))
             lines.append(f"  unattributed: {cause} at {name} (x{n}): use record() to keep the value")

@@ -41,6 +41,9 @@ def kind(node: Node) -> str:
     return node.name().removeprefix("torch::autograd::")
 
 
+INTEGERS = (int, tuple)
+
+
 def signed(value: Any) -> Any:
     """Undo the unsigned reading of integer fields (dim -1 reads as 2**64 - 1), also in tuples."""
     if type(value) is int:
@@ -52,7 +55,8 @@ def signed(value: Any) -> Any:
 
 def saved(node: Node, name: str) -> Any:
     """Field ``_saved_<name>`` of ``node``, integers signed. Raises AttributeError if there is none."""
-    return signed(getattr(node, "_saved_" + name))
+    value = getattr(node, "_saved_" + name)
+    return signed(value) if type(value) in INTEGERS else value
 
 
 def packing(node: Node, name: str) -> str:
@@ -87,8 +91,7 @@ def inside_backward(f: Callable[[], T]) -> T:
     model's, so that the user's backward still works afterwards.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        start = torch.zeros((), requires_grad=True, device="cpu")
-        end = start * 1.0
+        end = torch.zeros((), requires_grad=True, device="cpu").view(())
     box: list[T] = []
     end.register_hook(lambda _: box.append(f()))
     # Not autograd.grad(end, start): naming inputs makes every node called inside skip its outputs.

@@ -10,12 +10,11 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from .errors import BadRule
-from .node import Address, Edge, kind, metadata
+from .node import INTEGERS, Address, Edge, metadata, signed
 from .numerics import vjp
-from .rule import Row
 
 if TYPE_CHECKING:
-    from .engine import Sweep
+    from .engine import Kind, Sweep
     from .ledger import Ledger
 
 
@@ -27,7 +26,17 @@ class Saved:
         self._sweep = sweep
 
     def __getattr__(self, name: str) -> Any:
-        value = self.__dict__[name] = self._sweep.read(self._node, name)
+        sweep = self._sweep
+        if sweep.held:
+            value = sweep.read(self._node, name)
+        else:
+            try:
+                value = getattr(self._node, "_saved_" + name)
+            except RuntimeError:
+                value = sweep.read(self._node, name)
+            if type(value) in INTEGERS:
+                value = signed(value)
+        self.__dict__[name] = value
         return value
 
 
@@ -39,12 +48,13 @@ class Op:
     """
 
     __slots__ = (
-        "_saved", "dtypes", "edges", "ledger", "live", "match", "node", "row", "sweep", "wanted",
+        "_saved", "dtypes", "edges", "kind", "ledger", "live", "match", "node", "row", "sweep", "wanted",
     )  # fmt: skip
 
-    def __init__(self, node: Node, row: Row, sweep: Sweep) -> None:
+    def __init__(self, node: Node, kind: Kind, sweep: Sweep) -> None:
         self.node = node
-        self.row = row
+        self.kind = kind
+        self.row = kind.row
         self.sweep = sweep
         self.edges: tuple[Edge, ...] = sweep.graph.edges[node]
         self.live = sweep.live.operands(self.edges)
@@ -92,9 +102,7 @@ class Op:
         Only for rules' coefficient form: what arrives is ``c * a`` with this very a.
         """
         stand_in = self.sweep.values.stand_in(self)
-        return self._in_rule_dtype(
-            self.sweep.values.output(self, 0) if stand_in is None else stand_in
-        )
+        return self._in_rule_dtype(self.sweep.values.output(self, 0) if stand_in is None else stand_in)
 
     @property
     def raised(self) -> bool:
@@ -116,8 +124,8 @@ class Op:
     def backward(self, *c: Tensor | None) -> tuple[Tensor | None, ...]:
         """The node's own backward, or the vjp of the row's forward where the dtype is not the node's."""
         if self.row.pull is not None and len(c) == 1 and c[0] is not None:
-            ci = c[0]
-            return tuple(self.pull(ci, i) if w else None for i, w in enumerate(self.wanted))
+            only = c[0]
+            return tuple(self.pull(only, i) if w else None for i, w in enumerate(self.wanted))
         for ci, dtype in zip(c, self.dtypes):
             if ci is not None and ci.dtype != dtype:
                 return self._vjp(c)
@@ -226,12 +234,11 @@ class Op:
         """Book ``amount`` of relevance that ends at this node. Only call with a ledger."""
         if self.ledger is not None:
             position = self.sweep.graph.position[self.node]
-            self.ledger.book(kind(self.node), position, cause, amount)
+            self.ledger.book(self.row.node, position, cause, amount)
 
     def _in_rule_dtype(self, t: Tensor) -> Tensor:
         dtype = self.sweep.dtype
         return t if dtype is None or not t.is_floating_point() else t.to(dtype)
 
     def __repr__(self) -> str:
-        return f"Op({kind(self.node)})"
-
+        return f"Op({self.row.node})"

@@ -40,9 +40,7 @@ def heatmap_grid(
         raise ValueError(f"images have shape {tuple(images.shape)}, not (n, 1 or 3, height, width)")
     for name, r in heatmaps.items():
         if r.shape != images.shape:
-            raise ValueError(
-                f"heatmap {name!r} has shape {tuple(r.shape)}, the images {tuple(images.shape)}"
-            )
+            raise ValueError(f"heatmap {name!r} has shape {tuple(r.shape)}, the images {tuple(images.shape)}")
     n, _, height, width = images.shape
     if captions and len(captions) != n:
         raise ValueError(f"{len(captions)} captions for {n} images")

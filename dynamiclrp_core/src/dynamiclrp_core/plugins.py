@@ -61,7 +61,7 @@ def installed(names: Sequence[str] | None = None) -> list[Pack]:
             module = point.load()
             _check_api(point.name, version, module)
             packs.append(Pack(point.name, version, module))
-        except Exception as error:  # noqa: BLE001 - whatever a pack raises, it is listed
+        except Exception as error:
             packs.append(Pack(point.name, version, error=f"{type(error).__name__}: {error}"))
     if chosen is not None:
         missing = set(chosen) - {p.name for p in packs}
@@ -172,9 +172,7 @@ def preset(name: str, **parameters: Any) -> Rules:
 
 def samples(packs: Sequence[str] | None = None) -> list[tuple[str, Sample]]:
     """(pack label, sample) of all packs."""
-    return [
-        (pack.label, s) for pack, ss in _collect(packs, "dynamiclrp_samples").items() for s in ss
-    ]
+    return [(pack.label, s) for pack, ss in _collect(packs, "dynamiclrp_samples").items() for s in ss]
 
 
 __all__ = ["Pack", "installed", "load_rules", "preset", "presets", "samples"]

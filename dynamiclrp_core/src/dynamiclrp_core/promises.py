@@ -126,7 +126,7 @@ class Values:
             return False
         if i in row.unused or getattr(op.node, "_saved_bias_sym_sizes_opt", None) == (0,):
             return True
-        if self.sweep.fields(op.node, row)[i] is not None:
+        if op.kind.fields[i] is not None:
             return self._own(op, i) is None
         return any(r.lacks(op.node, row.operands[i]) for r in recordings())
 
@@ -171,10 +171,9 @@ class Values:
 
     def _own(self, op: Op, i: int) -> Tensor | None:
         """Operand ``i`` as saved at ``op`` itself."""
-        names = self.sweep.fields(op.node, op.row)
-        if i >= len(op.row.operands) or op.row.variadic or names[i] is None:
-            return None
-        value = getattr(op.saved, op.row.operands[i])
+        row = op.row
+        name = op.kind.fields[i] if i < len(row.operands) and not row.variadic else None
+        value = None if name is None else getattr(op.saved, name)
         return value if isinstance(value, Tensor) else None
 
     def _result(self, op: Op, nr: int) -> Tensor | None:
@@ -273,10 +272,10 @@ class Values:
             for edge in edges:
                 if edge[0] is not None:
                     users[cast(Address, edge)].append(node)
-            row = sweep.row(node)
-            if row is None or row.variadic:
+            known = sweep.kind(node)
+            if known is None or known.row.variadic:
                 continue
-            for i, name in enumerate(sweep.fields(node, row)[: len(row.operands)]):
+            for i, name in enumerate(known.fields[: len(known.row.operands)]):
                 if name is None:
                     continue
                 holder = packing(node, name)

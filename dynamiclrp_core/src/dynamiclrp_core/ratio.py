@@ -118,8 +118,7 @@ class ProductRatio(Rule):
             return Affine.linear_step(op, ci)
         shares = self._shares(op, ci * op.output())
         return [
-            None if not w else op.pull(ci, i) * share
-            for i, (w, share) in enumerate(zip(op.wanted, shares))
+            None if not w else op.pull(ci, i) * share for i, (w, share) in enumerate(zip(op.wanted, shares))
         ]
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
@@ -132,9 +131,7 @@ class ProductRatio(Rule):
     def _shares(self, op: Op, r: Tensor) -> list[Tensor]:
         sizes = [op.input(i).abs() for i in range(2)]
         whole = sizes[0] + sizes[1]
-        shares = [
-            s / (whole + self.epsilon) if self.epsilon else quotient(s, whole) for s in sizes
-        ]
+        shares = [s / (whole + self.epsilon) if self.epsilon else quotient(s, whole) for s in sizes]
         if op.ledger is not None:
             op.book("epsilon", (r * (1 - shares[0] - shares[1])).sum())
         return shares
@@ -168,9 +165,7 @@ class Filter(Rule):
     joins: ClassVar[bool] = True
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        kept = [
-            None if ci is None else ci * self._kept(op, ci * op.output(i)) for i, ci in enumerate(c)
-        ]
+        kept = [None if ci is None else ci * self._kept(op, ci * op.output(i)) for i, ci in enumerate(c)]
         return (self.rule or op.row.cases[-1][1]).coefficient(op, *kept)
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:

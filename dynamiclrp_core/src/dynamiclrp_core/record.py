@@ -173,9 +173,7 @@ class _Mode(TorchDispatchMode):
         defaults = {a.name: a.default_value for a in func._schema.arguments if a.has_default_value()}
         return _Plan(camel, arguments, defaults, written, name in ("copy", "fill"))
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         plans = self._plans
         plan = plans[func] if func in plans else plans.setdefault(func, self._plan(func))
         if plan is not None and torch.is_grad_enabled():

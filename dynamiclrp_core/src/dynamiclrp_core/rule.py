@@ -55,9 +55,7 @@ class Rule(BaseModel):
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         """Entries for coefficients ``c``, one per output of the node (None: nothing arrived)."""
-        return self.value(
-            op, *(None if ci is None else ci * op.output(i) for i, ci in enumerate(c))
-        )
+        return self.value(op, *(None if ci is None else ci * op.output(i) for i, ci in enumerate(c)))
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
         """Entries for relevance values ``r``, one per output. Relevance of a zero output is booked."""
@@ -236,16 +234,14 @@ class Rules(Mapping[str, Row]):
                     (m, o.rule if (None if m is None else m.__name__) == o.case else rule)
                     for m, rule in cases
                 )
-            if o.when is None:
-                cases = replaced
-            else:
-                cases = tuple((_both(o.when, m), r) for m, r in replaced) + cases
+            rest = () if o.when is None else cases
+            cases = tuple((_both(o.when, m), r) for m, r in replaced) + rest
         return cases
 
 
-def _both(a: Matcher, b: Matcher | None) -> Matcher:
-    if b is None:
-        return a
+def _both(a: Matcher | None, b: Matcher | None) -> Matcher | None:
+    if a is None or b is None:
+        return a or b
 
     def both(op: Op) -> Any:
         return a(op) and b(op)

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-
 Domain = Literal["real", "positive", "distinct", "unit"]
 Style = Literal["plain", "zeros", "cancelling", "noncontiguous"]
 

@@ -53,9 +53,7 @@ class SubGraph(Rule):
         with torch.enable_grad(), recorded() as held:
             outputs, operands = self.rebuild(op)
         pairs = [(address(o), s) for o, s in zip(outputs, seeds) if s is not None and _tracked(o)]
-        wanted = [
-            None if t is None or not w else address(t) for t, w in zip(operands, op.wanted)
-        ]
+        wanted = [None if t is None or not w else address(t) for t, w in zip(operands, op.wanted)]
         live = [t for t, w in zip(wanted, op.live) if t is not None and w]
         also = [t for t, w in zip(wanted, op.live) if t is not None and not w]
         known = {address(t): t for t in [*outputs, *operands] if _tracked(t)}

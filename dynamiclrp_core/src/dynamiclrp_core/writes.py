@@ -115,7 +115,12 @@ def written(op: Op, base: Tensor, value: Tensor | None = None) -> Tensor:
         where, _ = value_places(op, value.shape)
         out = base.clone().reshape(-1)
         return out.index_put((where.reshape(-1),), value.reshape(-1).to(out.dtype)).view(op.shape)
-    if shares[0] is not None and value is not None and value.numel() == 1 and not bool((shares[0] == 1).all()):
+    if (
+        shares[0] is not None
+        and value is not None
+        and value.numel() == 1
+        and not bool((shares[0] == 1).all())
+    ):
         return torch.where(shares[0] == 1, base, value)  # one recorded number
     raise Unrecoverable(
         f"{kind(op.node)}: the value after this in-place write into a view (fill_, add_, relu_ ...) "

@@ -7,9 +7,7 @@ from dynamiclrp_core.families import softmax
 
 ROWS = (
     softmax("SoftmaxBackward0", results="result", forward=lambda op, x: x.softmax(op.saved.dim)),
-    softmax(
-        "LogSoftmaxBackward0", results="result", forward=lambda op, x: x.log_softmax(op.saved.dim)
-    ),
+    softmax("LogSoftmaxBackward0", results="result", forward=lambda op, x: x.log_softmax(op.saved.dim)),
     softmax(
         "SafeSoftmaxBackward0",
         results="result",

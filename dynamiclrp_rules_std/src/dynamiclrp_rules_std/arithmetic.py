@@ -39,8 +39,6 @@ def _lerp_weights(op: Op) -> tuple[float, float]:
     return 1 - w, w
 
 
-
-
 def _scalar(op: Op) -> float:
     """The number that aten.add.Scalar added."""
     other: float = op.constant("alpha") * op.constant("other")
@@ -156,5 +154,3 @@ ROWS = (
     copying("CloneBackward0", forward=lambda op, x: x.clone()),
     copying("ToCopyBackward0", forward=lambda op, x: x.to(op.sweep.dtype or op.dtype)),
 )  # fmt: skip
-
-

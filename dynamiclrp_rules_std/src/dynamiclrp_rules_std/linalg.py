@@ -10,7 +10,6 @@ from dynamiclrp_core.families import affine
 from dynamiclrp_core.op import Op
 from torch import Tensor
 
-
 At = Callable[[int], Tensor]
 
 

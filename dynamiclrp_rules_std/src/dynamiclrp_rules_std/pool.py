@@ -11,9 +11,7 @@ from torch import Tensor
 def _avg(op: Op, x: Tensor) -> Tensor:
     s = op.saved
     pool = F.avg_pool2d if len(s.kernel_size) == 2 else F.avg_pool3d
-    return pool(
-        x, s.kernel_size, s.stride, s.padding, s.ceil_mode, s.count_include_pad, s.divisor_override
-    )
+    return pool(x, s.kernel_size, s.stride, s.padding, s.ceil_mode, s.count_include_pad, s.divisor_override)
 
 
 def _at_indices(n: int) -> object:
@@ -44,4 +42,3 @@ ROWS = (
     winner("AdaptiveMaxPool2DBackward0", forward=_at_indices(2)),
     winner("AdaptiveMaxPool3DBackward0", forward=_at_indices(3)),
 )
-

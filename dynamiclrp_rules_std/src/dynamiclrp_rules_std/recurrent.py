@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 from dynamiclrp_core.families import custom
-from dynamiclrp_core.subgraph import SubGraph
 from dynamiclrp_core.op import Op
+from dynamiclrp_core.subgraph import SubGraph
 from torch import Tensor
 
 
