@@ -222,7 +222,7 @@ def walk_and_scan(y: Tensor, x: Tensor) -> Work:
 
     def work() -> None:
         sweep = Sweep(Graph([address(y)]), [address(x)], (), table, {})
-        sweep.values._scan()
+        sweep.values.index  # noqa: B018
 
     return work
 

@@ -10,11 +10,12 @@ import dynamiclrp_core as lrp
 import pytest
 import torch
 import torch.nn.functional as F
-from dynamiclrp_core.api import _outputs
+from dynamiclrp_core.arguments import outputs_of
 from dynamiclrp_core.engine import Sweep
 from dynamiclrp_core.graph import Graph
 from dynamiclrp_core.node import Address, address
 from dynamiclrp_core.promises import Values
+from dynamiclrp_core.saved_index import SavedIndex
 from torch import Tensor, nn
 
 PRESETS = ["default", "epsilon", "gamma", "epsilon-plus", "dynamiclrp"]
@@ -136,12 +137,12 @@ class Watched(torch.overrides.TorchFunctionMode):
 
 
 def sweep_of(y: Tensor, x: Tensor, **known: Any) -> Sweep:
-    return Sweep(Graph([address(o) for o in _outputs(y)]), [address(x)], (), lrp.preset("epsilon"), {})
+    return Sweep(Graph([address(o) for o in outputs_of(y)]), [address(x)], (), lrp.preset("epsilon"), {})
 
 
 def hide_everything(patch: pytest.MonkeyPatch) -> None:
     """As if autograd had saved no floating point tensor that the graph made, anywhere."""
-    own, result, scan = Values._own, Values._result, Values._scan
+    own, result, scan = Values._own, Values._result, SavedIndex._scan
 
     def no_operand(self: Values, op: Any, i: int) -> Tensor | None:
         value = own(self, op, i)
@@ -152,14 +153,13 @@ def hide_everything(patch: pytest.MonkeyPatch) -> None:
         value = result(self, op, nr)
         return None if value is None or value.is_floating_point() else value
 
-    def scanned(self: Values) -> None:
-        if self._index is None:
-            scan(self)
-            self._index, self._leaves = {}, {}
+    def scanned(self: SavedIndex) -> None:
+        scan(self)
+        self.found, self.leaves = {}, {}
 
     patch.setattr(Values, "_own", no_operand)
     patch.setattr(Values, "_result", no_result)
-    patch.setattr(Values, "_scan", scanned)
+    patch.setattr(SavedIndex, "_scan", scanned)
 
 
 @pytest.fixture(params=[False, True], ids=["seen", "hidden"])

@@ -26,10 +26,10 @@ from .layered import Epsilon, Gamma, ZPlus
 from .ledger import Ledger
 from .op import Op
 from .plugins import load_rules, preset
-from .promises import Promises
 from .ratio import Filter, Identity, LinearRatio, ProductRatio, Ratio
 from .record import Recording, record
 from .rule import Row, Rule, Rules, Value, override
+from .statistics import Promises
 
 __all__ = [
     "LRP",

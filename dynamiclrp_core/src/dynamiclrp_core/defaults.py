@@ -144,7 +144,7 @@ class Affine(Rule):
 
 
 class Product(Affine):
-    """Gradient over the number k of live factors: each takes 1/k (AttnLRP eq. 3.2, 3.3)."""
+    """Gradient over the number k of live factors: each takes 1/k (AttnLRP, propositions 3.2 and 3.3)."""
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         entries = list(super().coefficient(op, *c))

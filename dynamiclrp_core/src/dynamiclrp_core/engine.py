@@ -16,26 +16,22 @@ from torch.autograd.graph import Node
 from torch.utils.checkpoint import CheckpointError
 
 from . import node as nodes
+from .diagnosis import balance, check_finite, located, missing_rule, translated
 from .errors import (
     BadRule,
     CompiledGraph,
     DynamicLRPError,
-    FreedGraph,
-    MissingRule,
-    ModifiedInPlace,
-    NonFinite,
     Unrecoverable,
 )
 from .graph import Graph
-from .ledger import Ledger, total
+from .ledger import Ledger
 from .node import Address, Edge, inside_backward, kind
-from .numerics import dot, fit
+from .numerics import fit
 from .op import Op
 from .promises import Values
 from .rule import Entries, Row, Rule, Rules, Value
 
 OnMissing = Literal["error", "pass", "stop"]
-AMPLIFIED = 1e3
 
 
 class Arrival:
@@ -105,7 +101,7 @@ class Sweep:
         self.on_missing = on_missing
         self.check = check
         self.values = Values(self, known)
-        self.held = self.values.held
+        self.held: dict[tuple[Node, str], Any] = {}
         self.assigned: dict[Node, Rule] = {}
         self.read_out: dict[tuple[Node, int], tuple[Tensor | None, Tensor | None, Tensor]] = {}
         self.used: dict[int, Rule] = {}
@@ -164,15 +160,15 @@ class Sweep:
             for entries in sent:
                 self._send(op, rule, entries)
         except Unrecoverable as error:
-            raise self._located(error) from None
+            raise located(self, error) from None
         except (DynamicLRPError, CheckpointError):
             raise
         except RuntimeError as error:
-            raise self._translated(error, node) from error
+            raise translated(self, error, node) from error
         if self.check:
-            self._check_finite(op, sent)
+            check_finite(self, op, sent)
         if self.ledger is not None:
-            self._balance(op, here, sent, booked)
+            balance(self, op, here, sent, booked)
 
     def _send(self, op: Op, rule: Rule, entries: Entries) -> None:
         edges = op.edges
@@ -279,7 +275,7 @@ class Sweep:
             op.match = matcher(op)
             if op.match is not None and op.match is not False:
                 return rule
-        raise self._missing_error(op.node, "none of the matchers of its row holds")
+        raise missing_rule(self, op.node, "none of the matchers of its row holds")
 
     def rule_of(self, op: Op) -> Rule:
         """The rule a node gets, for those that must know how a neighbour behaves."""
@@ -299,7 +295,7 @@ class Sweep:
                 "set_stance('force_eager') around the forward)"
             )
         if self.on_missing == "error":
-            raise self._missing_error(node, "no rule for it")
+            raise missing_rule(self, node, "no rule for it")
         if self.ledger is not None:
             self.ledger.book_unknown(kind(node), f"missing rule ({self.on_missing})")
         if self.on_missing == "stop":
@@ -309,21 +305,6 @@ class Sweep:
         unknown = Kind(node, passing_through(node), self.rules)
         self.used |= {id(rule): rule for _, rule in unknown.cases}
         return Op(node, unknown, self)
-
-    def _missing_error(self, node: Node, why: str) -> MissingRule:
-        path = self.graph.path(node)
-        shown = " -> ".join(kind(n) for n in path[-6:])
-        packs = ", ".join(self.rules.packs) or "none"
-        name = kind(node)
-        return MissingRule(
-            f"{name}: {why} (node {self.graph.position[node]} of {len(self.graph.order)}, "
-            f"output shape {tuple(nodes.metadata(node)[0].shape)})\n"
-            f"  reached from the output through: {shown}\n"
-            f"  packs loaded: {packs} ({len(self.rules)} rows)\n"
-            f"  if it acts elementwise, add:  rules | Rules.of(elementwise({name!r}, "
-            "forward=lambda op, x: ...))\n"
-            '  or choose explicitly: on_missing="pass" (relevance goes on unchanged) or "stop"'
-        )
 
     # -- reading nodes ------------------------------------------------------------------------------
 
@@ -337,7 +318,7 @@ class Sweep:
         except CheckpointError:
             return inside_backward(lambda: nodes.saved(node, name))
         except RuntimeError as error:
-            raise self._translated(error, node) from error
+            raise translated(self, error, node) from error
 
     def call(self, node: Node, c: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
         """The node's own backward: no hooks, no broadcast undone, nothing cast."""
@@ -347,80 +328,3 @@ class Sweep:
         except CheckpointError:
             result = inside_backward(lambda: run(*c))
         return result if isinstance(result, tuple) else (result,)
-
-    # -- diagnosis ----------------------------------------------------------------------------------
-
-    def _translated(self, error: RuntimeError, node: Node) -> Exception:
-        text = str(error)
-        where = f"{kind(node)} (output shape {tuple(nodes.metadata(node)[0].shape)})"
-        if "backward through the graph a second time" in text or "already been freed" in text:
-            return FreedGraph(
-                f"{where}: the graph was freed by an earlier backward.\n"
-                "  cure: explain before y.backward(), or call y.backward(retain_graph=True)"
-            )
-        if "modified by an inplace operation" in text:
-            return ModifiedInPlace(
-                f"{where}: a tensor it saved was changed in place after the forward.\n"
-                f"  cure: run the forward again, or write out of place. torch says: {text}"
-            )
-        if isinstance(error, NotImplementedError):
-            return error
-        path = " -> ".join(kind(n) for n in self.graph.path(node)[-6:])
-        return BadRule(f"the rule of {where} failed: {text}\n  reached through: {path}")
-
-    def _located(self, error: Unrecoverable) -> Unrecoverable:
-        if error.position < 0:
-            return error
-        path = " -> ".join(kind(n) for n in self.graph.path(self.graph.order[error.position])[-6:])
-        head, _, cure = str(error).partition("\n")
-        return Unrecoverable(f"{head}\n  reached from the output through: {path}\n{cure}")
-
-    def _check_finite(self, op: Op, sent: Sequence[Entries]) -> None:
-        for entries in sent:
-            for i, entry in enumerate(entries):
-                t = entry.relevance if isinstance(entry, Value) else entry
-                if t is not None and op.wanted[i] and not bool(torch.isfinite(t).all()):
-                    path = " -> ".join(kind(n) for n in self.graph.path(op.node)[-6:])
-                    raise NonFinite(
-                        f"{kind(op.node)} is the first node whose rule gives NaN or inf, for operand "
-                        f"{i} ({op.row.name_of(i)}).\n  reached through: {path}\n"
-                        "  cure: check the forward for inf, or use a rule with a larger epsilon"
-                    )
-
-    def _balance(self, op: Op, here: Arrival, sent: Sequence[Entries], booked: int) -> None:
-        """Balance one node's own books, where the values to do so can be had."""
-        ledger = self.ledger
-        assert ledger is not None
-        try:
-            arrived = 0.0
-            size = 0.0
-            for nr, c in enumerate(here.c):
-                r = None if here.r is None else here.r[nr]
-                if c is not None:
-                    value = self.values.output(op, nr)
-                    arrived += float(dot(value, c))
-                    size += float(dot(value.abs(), c.abs()))
-                if r is not None:
-                    arrived += total(r)
-                    size += float(r.abs().sum(dtype=torch.float64))
-            gone = 0.0
-            for entries in sent:
-                for i, entry in enumerate(entries):
-                    if entry is None or not op.live[i]:
-                        continue
-                    if isinstance(entry, Value):
-                        gone += total(entry.relevance)
-                        size += float(entry.relevance.abs().sum(dtype=torch.float64))
-                        continue
-                    value = self.values.edge(Address(*cast(Address, op.edges[i])))
-                    c = fit(entry, value.shape, entry.dtype)
-                    gone += float(dot(value, c))
-                    size += float(dot(value.abs(), c.abs()))
-        except Unrecoverable:
-            return
-        absorbed = sum(float(amount) for *_, amount in ledger.entries[booked:])
-        where = (kind(op.node), self.graph.position[op.node])
-        ledger.residues[where] = arrived - gone - absorbed
-        ledger.scale += size
-        if ledger.amplified_at is None and size > AMPLIFIED * max(ledger.seed_abs, 1e-300):
-            ledger.amplified_at = f"{kind(op.node)} (output shape {tuple(op.shape)})"

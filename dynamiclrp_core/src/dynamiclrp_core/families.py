@@ -34,6 +34,21 @@ from .op import Op
 from .rule import Matcher, Row, Rule
 
 Forward = Callable[..., Any]
+
+SOURCES = {
+    "linear": "LRP-0, Bach et al. 2015",
+    "affine": "LRP-0, Bach et al. 2015",
+    "adding": "ratio rule, Bach et al. 2015",
+    "moving": "permutation: exact",
+    "elementwise": "secant from 0 (ARCHITECTURE.md)",
+    "product": "AttnLRP 2402.05602, propositions 3.2, 3.3",
+    "quotient": "all to the numerator (ARCHITECTURE.md)",
+    "homogeneous": "Euler's theorem",
+    "softmax": "AttnLRP 2402.05602, proposition 3.1",
+    "attention": "AttnLRP 2402.05602, propositions 3.1, 3.3",
+    "norm": "scale held: AttnLRP 2402.05602, proposition 3.4",
+}
+"""Where the default rule of a family comes from; a row may name another source."""
 Number = float | Callable[[Op], float]
 
 
@@ -41,6 +56,7 @@ def _row(node: str, family: str, rule: Rule, operands: str, cases: tuple[Any, ..
     names = tuple(operands.split())
     variadic = bool(names) and names[0].endswith("*")
     results = tuple(facts.pop("results", "").split())
+    facts.setdefault("source", SOURCES.get(family, ""))
     known = set(Row.__dataclass_fields__)
     if unknown := set(facts) - known:
         raise BadRule(f"row {node}: unknown facts {sorted(unknown)}")

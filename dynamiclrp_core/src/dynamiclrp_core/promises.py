@@ -22,8 +22,6 @@ its memo is dropped when the sweep passes its node, because all later demands li
 from __future__ import annotations
 
 import weakref
-from collections import Counter, defaultdict
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -31,48 +29,14 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from .errors import ModifiedInPlace, Unrecoverable
-from .node import Address, inside_backward, kind, leaf, metadata, packing, saved
+from .node import Address, kind, leaf, metadata
 from .record import recordings
+from .saved_index import SavedIndex
+from .statistics import Promises
 
 if TYPE_CHECKING:
     from .engine import Sweep
     from .op import Op
-
-
-@dataclass
-class Promises:
-    """The paper's statistics of one run (arXiv 2512.07010).
-
-    promises        distinct values asked for that their origin node had not stored
-    internal_nodes  nodes recomputed to keep them
-    path_length     the paper's delta: edges followed from origins to where values were found
-    max_depth       deepest promise tree
-    nodes           nodes of the graph
-    sources         how many values came from each source of Note [Promises]
-    notes           assumptions made (each also a reason to use ``record()``)
-    """
-
-    promises: int = 0
-    internal_nodes: int = 0
-    path_length: int = 0
-    max_depth: int = 0
-    nodes: int = 0
-    sources: Counter[str] = field(default_factory=Counter)
-    notes: set[str] = field(default_factory=set)
-
-    @property
-    def density(self) -> float:
-        """The paper's rho: promises per node of the graph."""
-        return self.promises / self.nodes if self.nodes else 0.0
-
-    def __str__(self) -> str:
-        where = ", ".join(f"{n} {s}" for s, n in sorted(self.sources.items())) or "none needed"
-        return (
-            f"{self.promises} promises on {self.nodes} nodes (density {self.density:.3f}), "
-            f"{self.internal_nodes} internal nodes, total path length {self.path_length}, "
-            f"max depth {self.max_depth}; values: {where}"
-            + "".join(f"\n  note: {note}" for note in sorted(self.notes))
-        )
 
 
 class Values:
@@ -85,10 +49,14 @@ class Values:
         self.known: dict[tuple[Node, int], Tensor] = {(a.node, a.output): t for a, t in known.items()}
         self.memo: dict[Node, dict[int, Tensor]] = {}
         self.stats = Promises(nodes=len(sweep.graph.order))
-        self._index: dict[tuple[Node, int], tuple[Node, str, bool]] | None = None
-        self._users: dict[tuple[Node, int], list[Node]] = defaultdict(list)
-        self.held: dict[tuple[Node, str], Any] = {}
-        self._leaves: dict[int, tuple[Node, str]] = {}
+        self._index: SavedIndex | None = None
+
+    @property
+    def index(self) -> SavedIndex:
+        """The index of saved fields, made when a value is first asked for."""
+        if self._index is None:
+            self._index = SavedIndex(self.sweep)
+        return self._index
 
     # -- what rules call (through Op) ---------------------------------------------------------------
 
@@ -150,8 +118,7 @@ class Values:
         """
         if self._found(op.node, 0) is not None:
             return None
-        self._scan()
-        users = self._users.get((op.node, 0), [])
+        users = self.index.users.get((op.node, 0), [])
         if len(users) != 1 or (op.node, 0) in self.sweep.targets:
             return None
         user = self.sweep.op(users[0])
@@ -207,11 +174,10 @@ class Values:
 
     def _leaf(self, node: Node, variable: Tensor) -> Tensor:
         # A leaf saved somewhere is version-checked there; AccumulateGrad.variable is not.
-        self._scan()
-        where = self._leaves.get(id(variable))
+        where = self.index.leaves.get(id(variable))
         if where is not None:
             return cast(Tensor, self.sweep.read(*where))
-        readers = self._users.get((node, 0), ())
+        readers = self.index.users.get((node, 0), ())
         seen = [r.version(variable, reader) for r in recordings() for reader in readers]
         versions = [v for v in seen if v is not None]
         if versions and variable._version not in versions:
@@ -224,9 +190,7 @@ class Values:
         return variable
 
     def _from_consumer(self, node: Node, nr: int) -> Tensor | None:
-        self._scan()
-        assert self._index is not None
-        entry = self._index.get((node, nr))
+        entry = self.index.found.get((node, nr))
         if entry is None:
             return None
         value = cast(Tensor, self.sweep.read(entry[0], entry[1]))
@@ -234,12 +198,11 @@ class Values:
 
     def _from_move(self, node: Node, nr: int) -> Tensor | None:
         # Up through consumers that only move entries, then back down undoing each move.
-        self._scan()
         seen: set[tuple[Node, int]] = set()
         trails: list[tuple[tuple[Node, int], tuple[Op, ...]]] = [((node, nr), ())]
         while trails:
             at, moves = trails.pop()
-            for user in self._users.get(at, ()):
+            for user in self.index.users.get(at, ()):
                 op = self.sweep.op(user)
                 if op is None or not op.row.exact or op.edges[0] != at or (user, 0) in seen:
                     continue
@@ -259,60 +222,6 @@ class Values:
                 if len(moves) < 8:
                     trails.append(((user, 0), (op, *moves)))
         return None
-
-    def _scan(self) -> None:
-        """One pass over the saved fields: which tensor of the graph is saved where."""
-        if self._index is not None:
-            return
-        self._index = {}
-        checkpointed: list[tuple[Node, str]] = []
-        sweep, users = self.sweep, self._users
-        for node in sweep.graph.order:
-            edges = sweep.graph.edges[node]
-            for edge in edges:
-                if edge[0] is not None:
-                    users[cast(Address, edge)].append(node)
-            known = sweep.kind(node)
-            if known is None or known.row.variadic:
-                continue
-            for i, name in enumerate(known.fields[: len(known.row.operands)]):
-                if name is None:
-                    continue
-                holder = packing(node, name)
-                if holder == "checkpoint":
-                    checkpointed.append((node, name))
-                elif holder == "hook":
-                    # Unpacking may cost a copy: trust the row, which says that this is operand i.
-                    if i < len(edges) and edges[i][0] is not None:
-                        self._index.setdefault(cast(Address, edges[i]), (node, name, False))
-                else:
-                    self._note(node, name)
-        if checkpointed:
-
-            def read_all() -> None:
-                for node, name in checkpointed:
-                    self.held[node, name] = saved(node, name)
-
-            inside_backward(read_all)
-            for node, name in checkpointed:
-                self._note(node, name)
-
-    def _note(self, node: Node, name: str) -> None:
-        """Enter one saved field into the index: its own address, and that of the base it views."""
-        assert self._index is not None
-        try:
-            value = self.sweep.read(node, name)
-        except RuntimeError:
-            return  # freed or modified: only an error if a rule asks for it
-        if not isinstance(value, Tensor):
-            return
-        if value.grad_fn is not None:
-            self._index.setdefault((value.grad_fn, value.output_nr), (node, name, False))
-        elif value.requires_grad:
-            self._leaves.setdefault(id(value), (node, name))
-        base = value._base
-        if base is not None and base.grad_fn is not None:
-            self._index.setdefault((base.grad_fn, base.output_nr), (node, name, True))
 
     # -- sources 4 to 7: values that must be made ---------------------------------------------------
 
@@ -436,8 +345,7 @@ class Values:
 
     def _last_resort(self, node: Node, nr: int) -> Tensor | None:
         """x from f(x) that a consumer saved. Exact only up to the digits that f kept."""
-        self._scan()
-        for user in self._users.get((node, nr), ()):
+        for user in self.index.users.get((node, nr), ()):
             op = self.sweep.op(user)
             if op is None or op.row.inverse is None or op.edges[0] != (node, nr) or op.row.exact:
                 continue
