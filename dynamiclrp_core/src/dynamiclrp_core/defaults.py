@@ -100,17 +100,23 @@ class Adding(Rule):
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         ci = self.only(c)
-        assert op.row.weights is not None
-        weights = op.row.weights(op)
         if op.ledger is not None:
-            book_shift(op, ci, "constants")
-            for i, live in enumerate(op.live):
-                if not live:
-                    try:
-                        op.book("constants", dot(weights[i] * op.input(i), ci))
-                    except Unrecoverable:
-                        op.ledger.book_unknown(op.row.node, "constants")
-        return [None if not wanted else ci if w == 1 else ci * w for w, wanted in zip(weights, op.wanted)]
+            self._book_constants(op, ci)
+        if op.dtypes and ci.dtype == op.dtypes[0]:
+            return op.sweep.call(op.node, c)  # a sum's own backward copies nothing
+        assert op.row.weights is not None
+        return [ci * w if wanted else None for w, wanted in zip(op.row.weights(op), op.wanted)]
+
+    @staticmethod
+    def _book_constants(op: Op, c: Tensor) -> None:
+        assert op.ledger is not None and op.row.weights is not None
+        book_shift(op, c, "constants")
+        for i, (w, live) in enumerate(zip(op.row.weights(op), op.live)):
+            if not live:
+                try:
+                    op.book("constants", dot(w * op.input(i), c))
+                except Unrecoverable:
+                    op.ledger.book_unknown(op.row.node, "constants")
 
 
 class Affine(Rule):

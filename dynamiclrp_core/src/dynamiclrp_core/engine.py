@@ -144,11 +144,11 @@ class Sweep:
                 return
         if True not in op.wanted:
             return
-        op.dtypes = here.dtypes
+        op.dtypes, counts = here.dtypes, self.counts
         booked = 0 if self.ledger is None else len(self.ledger.entries)
         try:
             rule = (None if self.assigned else op.kind.rule) or self._choose(op)
-            self.counts[id(rule)] = self.counts.get(id(rule), 0) + 1
+            counts[id(rule)] = counts.get(id(rule), 0) + 1
             if here.r is None:
                 sent: tuple[Entries, ...] = (rule.coefficient(op, *here.c),)
             else:
@@ -157,8 +157,16 @@ class Sweep:
                 sent = (rule.value(op, *here.r),)
                 if any([c is not None for c in here.c]):
                     sent = (*sent, rule.coefficient(op, *here.c))
+            edges, arrive = op.edges, self._arrive
             for entries in sent:
-                self._send(op, rule, entries)
+                if len(entries) != len(edges):
+                    raise BadRule(
+                        f"{rule.id} returned {len(entries)} entries for {kind(node)}, "
+                        f"which has {len(edges)} operands"
+                    )
+                for edge, entry, wanted in zip(edges, entries, op.wanted):
+                    if wanted and entry is not None:
+                        arrive(edge, entry)
         except Unrecoverable as error:
             raise located(self, error) from None
         except (DynamicLRPError, CheckpointError):
@@ -169,17 +177,6 @@ class Sweep:
             check_finite(self, op, sent)
         if self.ledger is not None:
             balance(self, op, here, sent, booked)
-
-    def _send(self, op: Op, rule: Rule, entries: Entries) -> None:
-        edges = op.edges
-        if len(entries) != len(edges):
-            raise BadRule(
-                f"{rule.id} returned {len(entries)} entries for {kind(op.node)}, "
-                f"which has {len(edges)} operands"
-            )
-        for edge, entry, wanted in zip(edges, entries, op.wanted):
-            if wanted and entry is not None:
-                self._arrive(edge, entry)
 
     def _arrive(self, edge: Edge, entry: Tensor | Value) -> None:
         """Add ``entry`` to what ``edge`` has received, in the receiver's shape and dtype."""
