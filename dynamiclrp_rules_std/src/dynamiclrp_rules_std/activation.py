@@ -44,6 +44,25 @@ def _softplus_slope(op: Op) -> Tensor:
     return secant(torch.where((bx.abs() < 1) & (bx <= op.saved.threshold), near, far), x, 0.5)
 
 
+def _unsaturated(d: Tensor) -> bool:
+    """Whether atanh(d) keeps its digits: then x need not be asked for, which may mean recomputing it."""
+    return d.dtype in (torch.float32, torch.float64) and bool((d.abs() < 0.999).all())
+
+
+def _tanh_slope(op: Op) -> Tensor:
+    y = op.output()
+    return secant(y, y.atanh() if _unsaturated(y) else op.input(0), 1.0)
+
+
+def _sigmoid_slope(op: Op) -> Tensor:
+    # (sigmoid(x) - 1/2) / x with sigmoid(x) = (1 + tanh(x/2)) / 2
+    d = 2 * op.output() - 1
+    if _unsaturated(d):
+        return secant(d, d.atanh(), 1.0) / 4
+    x = op.input(0)
+    return secant((x / 2).tanh() / 2, x, 0.25)
+
+
 ROWS = (
     # The derivative is the slope: own backward.
     elementwise(
@@ -70,7 +89,7 @@ ROWS = (
         "SigmoidBackward0",
         results="result",
         forward=lambda op, x: x.sigmoid(),
-        slope=lambda op: secant((op.input(0) / 2).tanh() / 2, op.input(0), 0.25),
+        slope=_sigmoid_slope,
         at_zero=0.5,
         inverse=lambda op, y: y.logit(torch.finfo(y.dtype).eps / 2),
     ),
@@ -78,7 +97,7 @@ ROWS = (
         "TanhBackward0",
         results="result",
         forward=lambda op, x: x.tanh(),
-        slope=lambda op: secant(op.output(), op.input(0), 1.0),
+        slope=_tanh_slope,
         inverse=lambda op, y: y.clamp(-1 + torch.finfo(y.dtype).eps, 1 - torch.finfo(y.dtype).eps).atanh(),
     ),
     elementwise("GeluBackward0", forward=lambda op, x: F.gelu(x, approximate=op.saved.approximate),

@@ -39,6 +39,15 @@ def _lerp_weights(op: Op) -> tuple[float, float]:
     return 1 - w, w
 
 
+def _exp_slope(op: Op) -> Tensor:
+    """expm1(x) / x. The result gives x unless it over- or underflowed, or has too few digits."""
+    y = op.output()
+    if y.dtype in (torch.float32, torch.float64) and bool(((y > 1e-30) & (y < 1e30)).all()):
+        return secant(y - 1, y.log(), 1.0)
+    x = op.input(0)
+    return secant(x.expm1(), x, 1.0)
+
+
 def _scalar(op: Op) -> float:
     """The number that aten.add.Scalar added."""
     other: float = op.constant("alpha") * op.constant("other")
@@ -117,7 +126,7 @@ ROWS = (
         "ExpBackward0",
         results="result",
         forward=lambda op, x: x.exp(),
-        slope=lambda op: secant(op.input(0).expm1(), op.input(0), 1.0),
+        slope=_exp_slope,
         at_zero=1.0,
         inverse=lambda op, y: y.log(),
     ),
