@@ -116,6 +116,13 @@ def _select(output: Any, target: Target) -> Tensor:
     if callable(target):
         chosen = target(output)
         return chosen if chosen.dim() else chosen.reshape(1)
+    try:
+        return _indexed(output, target)
+    except (IndexError, TypeError) as error:
+        raise InvalidInput(f"target {target!r} does not fit the model's output: {error}") from error
+
+
+def _indexed(output: Any, target: Any) -> Tensor:
     if not isinstance(output, Tensor):
         output = getattr(output, "logits", None) if not isinstance(output, tuple) else output[0]
     if not isinstance(output, Tensor):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .errors import Unrecoverable
 from .matchers import Region
-from .numerics import dot, secant, vjp
+from .numerics import dot, quotient, secant, vjp
 from .op import Op
 from .rule import Conserves, Entries, Entry, Rule, Value
 
@@ -84,9 +84,19 @@ class Elementwise(Rule):
             offset = op.offset
             if offset and math.isfinite(offset):
                 op.book("constants", offset * ci.sum(dtype=torch.float64))
-        if row.slope is None:
+        if row.slope is None and row.degree == 1.0:
             return op.backward(ci)
-        return [ci * row.slope(op), *[None] * (len(op.edges) - 1)]
+        slope = self._secant(op) if row.slope is None else row.slope(op)
+        return [ci * slope, *[None] * (len(op.edges) - 1)]
+
+    @staticmethod
+    def _secant(op: Op) -> Tensor:
+        """The slope from the row's forward, for rows that give none."""
+        x = op.input(0)
+        at_zero, pull = vjp(op.forward, torch.zeros((), dtype=x.dtype, device=x.device))
+        if not math.isfinite(op.offset):
+            return quotient(cast(Tensor, op.forward(x)), x)
+        return secant(cast(Tensor, op.forward(x)) - at_zero, x, pull(torch.ones_like(at_zero))[0])
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
         offset = op.offset

@@ -31,8 +31,8 @@ def missing_rule(sweep: Sweep, node: Node, why: str) -> MissingRule:
         f"output shape {tuple(metadata(node)[0].shape)})\n"
         f"  reached from the output through: {shown}\n"
         f"  packs loaded: {packs} ({len(sweep.rules)} rows)\n"
-        f"  if it acts elementwise, add:  rules | Rules.of(elementwise({name!r}, "
-        "forward=lambda op, x: ...))\n"
+        f"  cure: rules | Rules.of(elementwise({name!r}, forward=lambda op, x: ...)), or the family "
+        "that fits\n  (linear, moving, homogeneous, ... in dynamiclrp_core.families; see CONTRIBUTING.md)\n"
         '  or choose explicitly: on_missing="pass" (relevance goes on unchanged) or "stop"'
     )
 

@@ -94,9 +94,10 @@ def moving(node: str, operands: str = "self", *, fills: bool = False, **facts: A
 
 
 def copying(node: str, operands: str = "self", **facts: Any) -> Row:
-    """f(x) = x in other memory, layout or dtype (clone, to). Elementwise, and undone by nothing."""
+    """f(x) = x in other memory, layout or dtype (clone, to). ``inverse=None``: a cast, which may round."""
     facts.setdefault("inverse", lambda op, y: y)
-    return _row(node, "elementwise", Elementwise(), operands, degree=1.0, exact=True, **facts)
+    exact = facts["inverse"] is not None
+    return _row(node, "elementwise", Elementwise(), operands, degree=1.0, copies=True, exact=exact, **facts)
 
 
 def elementwise(
@@ -106,7 +107,7 @@ def elementwise(
     cases: tuple[tuple[Matcher, Rule], ...] = (),
     **facts: Any,
 ) -> Row:
-    """f(x) entry by entry. Theorem: Elementwise. ``slope(op)``: (f(x)-f(0))/x, None: f'(x) is that."""
+    """f(x) entry by entry. Theorem: Elementwise. ``slope(op)``: (f(x)-f(0))/x; else from forward."""
     return _row(node, "elementwise", Elementwise(), operands, cases, **facts)
 
 

@@ -67,7 +67,7 @@ class Epsilon(Rule):
     def _divided(self, op: Op, r: Tensor, z: Tensor, step: Callable[[Op, Tensor], Entries]) -> Entries:
         s = r / stabilize(z, self.epsilon) if self.epsilon else quotient(r, z)
         if op.ledger is not None:
-            op.book("epsilon", (r - s * z).sum())
+            op.book("epsilon", r.sum(dtype=torch.float64) - dot(z, s))
         return step(op, s)
 
     def _passes(self, op: Op) -> bool:

@@ -122,7 +122,7 @@ def _through_moves(op: Op, edge: Edge) -> Op | None:
 
 def is_cast(row: Row) -> bool:
     """Copies and dtype casts: f(x) = x."""
-    return row.exact and row.family == "elementwise"
+    return row.copies
 
 
 def _scalar(row: Row) -> bool:
@@ -155,7 +155,7 @@ def _keeps_zero(op: Op, edge: Edge, x: Address) -> bool:
         if step is None or sum(step.live) != 1:
             return False
         row = step.row
-        if row.family == "elementwise" and row.at_zero != 0.0:
+        if row.family == "elementwise" and step.offset != 0:
             return False
         if row.family == "adding" or (row.family == "quotient" and not step.live[0]):
             return False

@@ -102,7 +102,10 @@ class Op:
         Only for rules' coefficient form: what arrives is ``c * a`` with this very a.
         """
         stand_in = self.sweep.values.stand_in(self)
-        return self._in_rule_dtype(self.sweep.values.output(self, 0) if stand_in is None else stand_in)
+        value = self.sweep.values.output(self, 0) if stand_in is None else stand_in
+        if self.row.family == "adding":  # -inf masks: what arrives there is 0, and 0 * inf is not
+            value = value.clamp(min=torch.finfo(value.dtype).min, max=torch.finfo(value.dtype).max)
+        return self._in_rule_dtype(value)
 
     @property
     def raised(self) -> bool:
@@ -224,7 +227,13 @@ class Op:
     def offset(self) -> float:
         """f(0) of an elementwise op."""
         at_zero = self.row.at_zero
+        if at_zero is None:
+            return 0.0 if self.row.slope is not None or self.row.degree == 1.0 else self._at_zero()
         return at_zero(self) if callable(at_zero) else at_zero
+
+    def _at_zero(self) -> float:
+        zero = torch.zeros((), dtype=torch.float64, device=metadata(self.node)[0].device)
+        return float(self.forward(zero))
 
     def send_to(self, x: Address) -> None:
         """Entries go to tensor ``x`` instead of to the node's operands (the rule looked past them)."""

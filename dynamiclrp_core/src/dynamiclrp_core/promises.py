@@ -375,7 +375,7 @@ class Values:
     def _no_forward(self, node: Node, origin: Op) -> Unrecoverable:
         error = Unrecoverable(
             f"{kind(origin.node)} needs the output of {kind(node)}, which was not saved, and no row "
-            f"says how to recompute it.\n  cure: give the row of {kind(node)} a `forward`"
+            f"says how to recompute it.\n  cure: a row for {kind(node)} with a `forward` (CONTRIBUTING.md)"
         )
         error.position = self.sweep.graph.position[node]
         return error

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from .defaults import Affine
-from .numerics import at_least_float32, fit, quotient
+from .numerics import at_least_float32, dot, fit, quotient
 from .op import Op
 from .rule import Entries, Rule, Value
 
@@ -53,10 +53,10 @@ class Ratio(Rule):
         r = arriving if as_values else arriving * self._sum(op, terms)
         s = r / (whole + self.epsilon) if self.epsilon else quotient(r, whole)
         if op.ledger is not None:
-            op.book("epsilon", (r - s * whole).sum())
+            op.book("epsilon", r.sum(dtype=torch.float64) - dot(whole, s))
             for size, live in zip(sizes, [*op.live, False]):
                 if size is not None and not live:
-                    op.book("constants", (s * size).sum())
+                    op.book("constants", dot(size, s))
         entries: list[Any] = []
         for i, (t, size, _) in enumerate(zip(terms, sizes, weights)):
             if t is None or size is None or not op.wanted[i]:
@@ -72,7 +72,10 @@ class Ratio(Rule):
     def _sum(op: Op, terms: list[Tensor | None]) -> Tensor:
         """The output: the sum of the terms, or asked for if some are not known."""
         known = [t for t in terms if t is not None]
-        return op.output() if len(known) < len(terms) else cast(Tensor, sum(known))
+        if len(known) < len(terms):
+            return op.masked_output()
+        total = cast(Tensor, sum(known))  # -inf masks: what arrives there is 0, and 0 * inf is not
+        return total.clamp(min=torch.finfo(total.dtype).min, max=torch.finfo(total.dtype).max)
 
     def _size(self, t: Tensor) -> Tensor:
         return t.abs() if self.power == "absolute" else t * t

@@ -108,7 +108,7 @@ class Recording:
         name, number = kind(node), node._sequence_nr()
         if name == "CopySlices":  # made right after the node of the write that it wraps
             entry = self._calls.get(number - 1)
-            return entry if entry is not None and entry[0] in ("Copy", "Add") else None
+            return entry if entry is not None and entry[0] in ("Copy", "Add", "Fill") else None
         entry = self._calls.get(number)
         return entry if entry is not None and name.startswith(entry[0] + "Backward") else None
 

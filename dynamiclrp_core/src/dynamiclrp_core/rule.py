@@ -9,6 +9,7 @@ forms, so a rule writes only the one that is natural to it and asks for an activ
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -99,8 +100,11 @@ class Row:
                is the value of operand j
     inverse    ``(op, output) -> operand 0``
     exact      whether ``inverse`` loses nothing (a move), not even digits
-    slope      ``(op) -> (f(x) - f(0)) / x``; None: the derivative is that slope (relu, casts)
-    at_zero    f(0), a number or ``(op) -> number``; infinite where f has a pole or no finite limit
+    slope      ``(op) -> (f(x) - f(0)) / x``; None: computed from ``forward``, or for degree 1 (relu,
+               casts) the derivative, which is that slope
+    at_zero    f(0), a number or ``(op) -> number``; infinite where f has a pole or no finite limit;
+               None: 0 with a slope or degree 1, else computed from ``forward``
+    copies     f(x) = x in other memory, layout or dtype
     degree     degree of homogeneity, a number or ``(op) -> number | None``
     reduces    whether elements are summed or selected over a dimension
     selects    which entries move depends on their values (max, sort)
@@ -124,7 +128,8 @@ class Row:
     inverse: Callable[[Op, Tensor], Tensor] | None = None
     exact: bool = False
     slope: Callable[[Op], Tensor] | None = None
-    at_zero: float | Callable[[Op], float] = 0.0
+    at_zero: float | Callable[[Op], float] | None = None
+    copies: bool = False
     degree: float | Callable[[Op], float | None] | None = None
     reduces: bool = False
     selects: bool = False
@@ -209,8 +214,18 @@ class Rules(Mapping[str, Row]):
     def __or__(self, other: Rules) -> Rules:
         if not isinstance(other, Rules):
             return NotImplemented
+        rows = {**self.rows, **other.rows}
+        if rows:
+            known = {*rows, *(row.family for row in rows.values())}
+            for o in other.overrides:
+                if o.key not in known:
+                    near = difflib.get_close_matches(o.key, known, 3)
+                    raise BadRule(
+                        f"override({o.key}=...): no node and no family of that name is loaded"
+                        + (f"; did you mean {', '.join(near)}?" if near else "")
+                    )
         return Rules(
-            rows={**self.rows, **other.rows},
+            rows=rows,
             overrides=self.overrides + other.overrides,
             name=f"{self.name} | {other.name}" if other.overrides or other.rows else self.name,
             packs=self.packs + other.packs,

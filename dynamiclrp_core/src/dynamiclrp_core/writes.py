@@ -44,6 +44,9 @@ class SliceWrite(Rule):
         adds = op.live[0] and len(op.edges) > 1 and bool((base == 1).all())
 
         def amount() -> Tensor:
+            if op.sweep.values.recorded_name(op) == "Fill":
+                value = torch.as_tensor(op.constant("value"), dtype=c.dtype, device=c.device)
+                return dot(value * (1 - base), c)
             if adds:  # add_ of a constant: what the write added to the base
                 return dot(op.output() - op.input(0), c)
             if live_value and is_added(op):  # what stood in the base is the rest

@@ -161,5 +161,6 @@ ROWS = (
             op.input(0).clamp_max(op.saved.max) - min(0.0, float(op.saved.max)),
             op.input(0), float(op.saved.max >= 0))),
     copying("CloneBackward0", forward=lambda op, x: x.clone()),
-    copying("ToCopyBackward0", forward=lambda op, x: x.to(op.sweep.dtype or op.dtype)),
+    copying("ToCopyBackward0", inverse=None,
+        forward=lambda op, x: x.to(op.sweep.dtype or op.dtype)),
 )  # fmt: skip
