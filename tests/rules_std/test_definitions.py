@@ -7,6 +7,7 @@ import copy
 import dynamiclrp_core as lrp
 import pytest
 import torch
+from dynamiclrp_core.families import elementwise
 from torch import Tensor, nn
 
 EPS = 1e-6
@@ -273,3 +274,27 @@ def test_top_k_seed_is_a_seed() -> None:
     ranked = sorted(range(5), key=lambda k: -float(y.detach()[0, k]))
     expected = sum(float(y.detach()[0, k] - layer.bias[k].detach()) for k in ranked[:2])
     assert float(r.sum()) == pytest.approx(expected)
+
+
+def test_a_row_with_only_a_forward_gets_the_secant() -> None:
+    """A row with neither slope nor f(0): both come from the forward."""
+
+    def f(t: Tensor) -> Tensor:
+        return torch.special.log_ndtr(t)
+
+    row = elementwise("SpecialLogNdtrBackward0", forward=lambda op, x: f(x))
+    rules = lrp.load_rules() | lrp.Rules.of(row)
+    x = torch.tensor([-2.0, -0.5, 0.0, 1.0], dtype=torch.float64, requires_grad=True)
+    run = lrp.propagate(f(x), x, rules=rules, ledger=True)
+    at_zero = float(f(torch.zeros((), dtype=torch.float64)))
+    for k in range(4):
+        assert float(run.relevance[0][k]) == pytest.approx(float(f(x.detach()[k])) - at_zero, abs=1e-12)
+    assert run.coefficients[0] is not None
+    slope = (float(f(torch.tensor(1e-6).double())) - float(f(torch.tensor(-1e-6).double()))) / 2e-6
+    assert float(run.coefficients[0][2]) == pytest.approx(slope, rel=1e-6)
+    assert run.ledger is not None and run.ledger.closed
+
+
+def test_an_override_of_nothing_is_an_error() -> None:
+    with pytest.raises(lrp.BadRule, match=r"afine.*did you mean affine"):
+        lrp.load_rules() | lrp.override(afine=lrp.Gamma())
