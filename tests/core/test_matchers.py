@@ -107,6 +107,17 @@ def test_gate_secant_at_zero_is_the_derivative() -> None:
     torch.testing.assert_close(run.coefficients[0], torch.full((2,), 0.75, dtype=torch.float64))
 
 
+def test_gate_secant_takes_both_forms_at_once() -> None:
+    """One product, two seeds: R = y as a coefficient and the same as a value must add up."""
+    x = x_of(2, 3)
+    with lrp.record():
+        y = (1 + x.tanh()) * x.sigmoid()
+    (r,) = lrp.relevance((y, y), x, (None, y.detach()))
+    for i in range(2):
+        for j in range(3):
+            assert float(r[i, j]) == pytest.approx(2 * (float(y.detach()[i, j]) - 0.5), abs=1e-12)
+
+
 # -- gate: negative ---------------------------------------------------------------------------------
 
 PRODUCTS = {

@@ -236,6 +236,7 @@ class ScalarFunction(Held):
     """A product that is f(x) of one tensor x: ``c * (f(x) - f(0)) / x``, sent to x itself."""
 
     conserves: ClassVar[Conserves] = "absorbed"
+    joins: ClassVar[bool] = True  # it redirects its node's entries, so it can run only once
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         if isinstance(op.match, int):

@@ -33,8 +33,6 @@ from .node import kind
 from .op import Op
 from .rule import Matcher, Row, Rule
 
-Forward = Callable[..., Any]
-
 SOURCES = {
     "linear": "LRP-0, Bach et al. 2015",
     "affine": "LRP-0, Bach et al. 2015",

@@ -130,10 +130,6 @@ class Values:
             self.stats.sources["stand-in"] += 1
         return found
 
-    def forget(self, node: Node) -> None:
-        """The sweep has passed ``node``: nobody will ask for its values again."""
-        self.memo.pop(node, None)
-
     # -- sources 1 to 3: values that exist ----------------------------------------------------------
 
     def _own(self, op: Op, i: int) -> Tensor | None:

@@ -52,7 +52,7 @@ class Rule(BaseModel):
     masks: ClassVar[bool] = False
     """Whether the coefficient sent on is 0 wherever the activation's output is 0 but its input not."""
     joins: ClassVar[bool] = False
-    """Whether the rule must see both forms added up (one that is not linear in relevance)."""
+    """Whether the rule must see both forms added up (not linear in relevance, or redirecting)."""
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         """Entries for coefficients ``c``, one per output of the node (None: nothing arrived)."""
