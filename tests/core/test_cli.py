@@ -68,6 +68,7 @@ def make_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeP
     def forget() -> None:
         plugins._manager.cache_clear()
         plugins._rules.cache_clear()
+        plugins._preset.cache_clear()
 
     forget()
     yield make

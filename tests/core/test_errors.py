@@ -409,7 +409,7 @@ class Pack:
 
 def with_packs(monkeypatch: pytest.MonkeyPatch, *points: Point) -> None:
     monkeypatch.setattr(plugins.importlib.metadata, "entry_points", lambda group: list(points))
-    for cached in (plugins._manager, plugins._rules):
+    for cached in (plugins._manager, plugins._rules, plugins._preset):
         cached.cache_clear()
 
 
@@ -417,7 +417,7 @@ def with_packs(monkeypatch: pytest.MonkeyPatch, *points: Point) -> None:
 def packs(monkeypatch: pytest.MonkeyPatch) -> Any:
     yield lambda *points: with_packs(monkeypatch, *points)
     monkeypatch.undo()
-    for cached in (plugins._manager, plugins._rules):
+    for cached in (plugins._manager, plugins._rules, plugins._preset):
         cached.cache_clear()
 
 

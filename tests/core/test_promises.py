@@ -14,6 +14,7 @@ from dynamiclrp_core.arguments import outputs_of
 from dynamiclrp_core.engine import Sweep
 from dynamiclrp_core.graph import Graph
 from dynamiclrp_core.node import Address, address
+from dynamiclrp_core.op import Op
 from dynamiclrp_core.promises import Values
 from dynamiclrp_core.saved_index import SavedIndex
 from torch import Tensor, nn
@@ -142,10 +143,10 @@ def sweep_of(y: Tensor, x: Tensor, **known: Any) -> Sweep:
 
 def hide_everything(patch: pytest.MonkeyPatch) -> None:
     """As if autograd had saved no floating point tensor that the graph made, anywhere."""
-    own, result, scan = Values._own, Values._result, SavedIndex._scan
+    own, result, scan = Op.kept, Values._result, SavedIndex._scan
 
-    def no_operand(self: Values, op: Any, i: int) -> Tensor | None:
-        value = own(self, op, i)
+    def no_operand(op: Op, i: int) -> Tensor | None:
+        value = own(op, i)
         tracked = op.edges[i][0] is not None  # an untracked one stands at the node or nowhere
         return None if value is None or (tracked and value.is_floating_point()) else value
 
@@ -157,7 +158,7 @@ def hide_everything(patch: pytest.MonkeyPatch) -> None:
         scan(self)
         self.found, self.leaves = {}, {}
 
-    patch.setattr(Values, "_own", no_operand)
+    patch.setattr(Op, "kept", no_operand)
     patch.setattr(Values, "_result", no_result)
     patch.setattr(SavedIndex, "_scan", scanned)
 

@@ -7,6 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from .graph import Graph
 from .ledger import Ledger, total
 from .node import Address, address, inside_backward, kind, metadata
 from .plugins import preset
-from .rule import Rules, Value
+from .rule import Rule, Rules, Value
 from .statistics import Promises
 
 DEEP = 30_000
@@ -42,7 +43,16 @@ class Run:
     at: tuple[Tensor, ...]
     ledger: Ledger | None
     promises: Promises
-    rules_used: dict[str, int] = field(default_factory=dict)
+    _used: list[Rule] = field(default_factory=list, repr=False)
+
+    @cached_property
+    def rules_used(self) -> dict[str, int]:
+        """{rule: number of nodes}."""
+        rules = {id(rule): rule for rule in self._used}
+        found: Counter[str] = Counter()
+        for key, count in Counter(map(id, self._used)).items():
+            found[rules[key].id] += count
+        return dict(found)
 
 
 def relevance(
@@ -143,16 +153,13 @@ def propagate(
     if books is not None:
         books.inputs = sum(total(r) for r, _ in found)
         books.inputs_abs = sum(float(r.detach().abs().sum(dtype=torch.float64)) for r, _ in found)
-    used: Counter[str] = Counter()
-    for key, count in sweep.counts.items():
-        used[sweep.used[key].id] += count
     return Run(
         relevance=tuple(r for r, _ in found),
         coefficients=tuple(c for _, c in found),
         at=tuple(r for r, _ in found_at),
         ledger=books,
         promises=sweep.values.stats,
-        rules_used=dict(used),
+        _used=sweep.used,
     )
 
 

@@ -16,7 +16,7 @@ from .errors import Unrecoverable
 from .matchers import Region
 from .numerics import dot, quotient, secant, vjp
 from .op import Op
-from .rule import Conserves, Entries, Entry, Rule, Value
+from .rule import Conserves, Entries, Entry, Row, Rule, Value
 
 
 def book_shift(op: Op, c: Tensor, cause: str) -> None:
@@ -40,6 +40,9 @@ class Linear(Rule):
 
     conserves: ClassVar[Conserves] = "exact"
 
+    def is_backward(self, row: Row) -> bool:
+        return type(self).coefficient is Linear.coefficient and row.pull is None
+
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         return op.backward(*c)
 
@@ -49,6 +52,9 @@ class Moving(Rule):
 
     Constants that come in with the move (padding, fill values) absorb what falls on them.
     """
+
+    def is_backward(self, row: Row) -> bool:
+        return type(self).coefficient is Moving.coefficient and row.pull is None
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         if op.ledger is not None and c[0] is not None:
@@ -76,6 +82,10 @@ class Elementwise(Rule):
     """
 
     masks: ClassVar[bool] = True
+
+    def is_backward(self, row: Row) -> bool:
+        own = type(self).coefficient is Elementwise.coefficient
+        return own and row.slope is None and row.degree == 1.0 and row.pull is None
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         ci = self.only(c)
@@ -108,11 +118,14 @@ class Elementwise(Rule):
 class Adding(Rule):
     """``c`` to every term, times its factor: the ratio rule ``R_i = t_i / sum(t) * R``."""
 
+    def is_backward(self, row: Row) -> bool:
+        return type(self).coefficient is Adding.coefficient
+
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         ci = self.only(c)
         if op.ledger is not None:
             self._book_constants(op, ci)
-        if op.dtypes and ci.dtype == op.dtypes[0]:
+        if ci.dtype == op.dtype:
             return op.sweep.call(op.node, c)  # a sum's own backward copies nothing
         assert op.row.weights is not None
         return [ci * w if wanted else None for w, wanted in zip(op.row.weights(op), op.wanted)]
@@ -201,6 +214,9 @@ class Gradient(Rule):
 
     Not conserving: books ``sum y*c - sum x*c_in``, for softmax ``sum R - sum R_i (x_i - E_p[x])``.
     """
+
+    def is_backward(self, row: Row) -> bool:
+        return type(self).coefficient is Gradient.coefficient and row.pull is None
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         entries = op.backward(*c)

@@ -29,7 +29,7 @@ from .node import Address, Edge, inside_backward, kind
 from .numerics import fit
 from .op import Op
 from .promises import Values
-from .rule import Entries, Row, Rule, Rules, Value
+from .rule import Entries, Kind, Rule, Rules, Value
 
 OnMissing = Literal["error", "pass", "stop"]
 
@@ -37,41 +37,12 @@ OnMissing = Literal["error", "pass", "stop"]
 class Arrival:
     """What has arrived at a node: a coefficient and a value per output, either may be missing."""
 
-    __slots__ = ("c", "dtypes", "r", "shapes")
+    __slots__ = ("c", "metadata", "r")
 
     def __init__(self, node: Node) -> None:
-        metadata = node._input_metadata
-        self.c: list[Tensor | None] = [None] * len(metadata)
+        self.metadata: Sequence[Any] = node._input_metadata
+        self.c: list[Tensor | None] = [None] * len(self.metadata)
         self.r: list[Tensor | None] | None = None
-        self.shapes: Sequence[tuple[int, ...]]
-        self.dtypes: Sequence[torch.dtype]
-        if len(metadata) == 1:
-            (only,) = metadata
-            self.shapes = (tuple(only.shape),)
-            self.dtypes = (only.dtype,)
-        else:
-            self.shapes = [tuple(m.shape) for m in metadata]
-            self.dtypes = [m.dtype for m in metadata]
-
-
-class Kind:
-    """What a run knows of one node type: its row, its cases, where autograd may save its values.
-
-    ``fields``: for each operand of the row, then each result, the saved field or None. ``rule``: the
-    rule, where there is no choice.
-    """
-
-    __slots__ = ("cases", "fields", "row", "rule")
-
-    def __init__(self, node: Node, row: Row, rules: Rules) -> None:
-        self.row = row
-        self.cases = rules.cases(row)
-        self.rule = self.cases[0][1] if self.cases[0][0] is None else None
-        named = (*row.operands, *row.results)
-        self.fields = tuple(
-            n if hasattr(type(node), "_saved_" + n) and not (row.variadic and i == 0) else None
-            for i, n in enumerate(named)
-        )
 
 
 class Sweep:
@@ -100,15 +71,14 @@ class Sweep:
         self.ledger = ledger
         self.on_missing = on_missing
         self.check = check
+        self.plain = ledger is None and dtype is None and not check
         self.values = Values(self, known)
         self.held: dict[tuple[Node, str], Any] = {}
         self.assigned: dict[Node, Rule] = {}
         self.read_out: dict[tuple[Node, int], tuple[Tensor | None, Tensor | None, Tensor]] = {}
-        self.used: dict[int, Rule] = {}
-        self.counts: dict[int, int] = {}
+        self.used: list[Rule] = []
         self._arrived: dict[Node, Arrival] = {}
         self._ops: dict[Node, Op | None] = {}
-        self._kinds: dict[str, Kind] = {}
 
     # -- the pass -----------------------------------------------------------------------------------
 
@@ -135,48 +105,57 @@ class Sweep:
             memo.clear()
 
     def _step(self, node: Node, here: Arrival) -> None:
-        op = self.op(node)
-        if op is None:
-            if not any([edge in self.wanted for edge in self.graph.edges[node]]):
-                return  # nothing further is asked for: an input, a read-out
-            op = self._missing(node)
-            if op is None:
-                return
-        if True not in op.wanted:
-            return
-        op.dtypes, counts = here.dtypes, self.counts
-        booked = 0 if self.ledger is None else len(self.ledger.entries)
+        known = self.rules.kind(node)
         try:
-            rule = (None if self.assigned else op.kind.rule) or self._choose(op)
-            counts[id(rule)] = counts.get(id(rule), 0) + 1
-            if here.r is None:
-                sent: tuple[Entries, ...] = (rule.coefficient(op, *here.c),)
-            else:
-                if rule.joins:
-                    self._join(op, here)
-                sent = (rule.value(op, *here.r),)
-                if any([c is not None for c in here.c]):
-                    sent = (*sent, rule.coefficient(op, *here.c))
-            edges, arrive = op.edges, self._arrive
-            for entries in sent:
-                if len(entries) != len(edges):
-                    raise BadRule(
-                        f"{rule.id} returned {len(entries)} entries for {kind(node)}, "
-                        f"which has {len(edges)} operands"
-                    )
-                for edge, entry, wanted in zip(edges, entries, op.wanted):
-                    if wanted and entry is not None:
-                        arrive(edge, entry)
+            if known is not None and known.direct and self.plain and here.r is None and node not in self.assigned:
+                # The rule is the node's own backward: it needs no view of the node.
+                edges = self.graph.edges[node]
+                wanted = self.wanted.operands(edges)
+                if True in wanted:
+                    self.used.append(known.direct)
+                    self._send(node, edges, wanted, known.direct, self.call(node, here.c))
+                return
+            op = self.op(node) or self._missing(node)
+            if op is not None and True in op.wanted:
+                self._apply(op, here)
         except Unrecoverable as error:
             raise located(self, error) from None
         except (DynamicLRPError, CheckpointError):
             raise
         except RuntimeError as error:
             raise translated(self, error, node) from error
+
+    def _apply(self, op: Op, here: Arrival) -> None:
+        """The rule of ``op`` on what has arrived."""
+        booked = 0 if self.ledger is None else len(self.ledger.entries)
+        rule = (None if self.assigned else op.kind.rule) or self._choose(op)
+        self.used.append(rule)
+        if here.r is None:
+            sent: tuple[Entries, ...] = (rule.coefficient(op, *here.c),)
+        else:
+            if rule.joins:
+                self._join(op, here)
+            sent = (rule.value(op, *here.r),)
+            if any([c is not None for c in here.c]):
+                sent = (*sent, rule.coefficient(op, *here.c))
+        for entries in sent:
+            self._send(op.node, op.edges, op.wanted, rule, entries)
         if self.check:
             check_finite(self, op, sent)
         if self.ledger is not None:
             balance(self, op, here, sent, booked)
+
+    def _send(
+        self, node: Node, edges: Sequence[Edge], wanted: Sequence[bool], rule: Rule, entries: Entries
+    ) -> None:
+        if len(entries) != len(edges):
+            raise BadRule(
+                f"{rule.id} returned {len(entries)} entries for {kind(node)}, "
+                f"which has {len(edges)} operands"
+            )
+        for edge, entry, is_wanted in zip(edges, entries, wanted):
+            if is_wanted and entry is not None:
+                self._arrive(edge, entry)
 
     def _arrive(self, edge: Edge, entry: Tensor | Value) -> None:
         """Add ``entry`` to what ``edge`` has received, in the receiver's shape and dtype."""
@@ -185,17 +164,18 @@ class Sweep:
         here = self._arrived.get(node)
         if here is None:
             here = self._arrived[node] = Arrival(node)
-        shape, dtype = here.shapes[nr], self.dtype or here.dtypes[nr]
+        meta = here.metadata[nr]
+        dtype = self.dtype or meta.dtype
         if type(entry) is Value:
-            r = fit(entry.relevance, shape, torch.promote_types(dtype, torch.float32))
+            r = fit(entry.relevance, tuple(meta.shape), torch.promote_types(dtype, torch.float32))
             if here.r is None:
                 here.r = [None] * len(here.c)
             have = here.r[nr]
             here.r[nr] = r if have is None else have + r
             return
         c = cast(Tensor, entry)
-        if c.dtype != dtype or c.shape != shape:
-            c = fit(c, shape, dtype)
+        if c.dtype != dtype or c.shape != tuple(meta.shape):  # a list, which equals no shape
+            c = fit(c, tuple(meta.shape), dtype)
         have = here.c[nr]
         here.c[nr] = c if have is None else have + c
 
@@ -229,32 +209,21 @@ class Sweep:
             on_missing=self.on_missing, check=self.check,
         )  # fmt: skip
         inner.run(seeds)
-        self.used |= inner.used
-        for key, count in inner.counts.items():
-            self.counts[key] = self.counts.get(key, 0) + count
+        self.used += inner.used
         return inner.read_out
 
     # -- rules --------------------------------------------------------------------------------------
 
     def kind(self, node: Node) -> Kind | None:
         """What is known of the node's type; None without a row."""
-        return self._kinds.get(node.name()) or self._new_kind(node)
-
-    def _new_kind(self, node: Node) -> Kind | None:
-        # Custom Functions of one name may differ: they are kept under their full name.
-        key = kind(node)
-        found = self._kinds.get(key)
-        if found is None and key in self.rules.rows:
-            found = self._kinds[key] = Kind(node, self.rules.rows[key], self.rules)
-            self.used |= {id(rule): rule for _, rule in found.cases}
-        return found
+        return self.rules.kind(node)
 
     def op(self, node: Node) -> Op | None:
         """The ``Op`` view of ``node``, made once per run; None without a row."""
         ops = self._ops
         if node in ops:
             return ops[node]
-        found = self.kind(node)
+        found = self.rules.kind(node)
         made = ops[node] = None if found is None else Op(node, found, self)
         return made
 
@@ -281,9 +250,10 @@ class Sweep:
     def assign(self, node: Node, rule: Rule) -> None:
         """Fix the rule of a node still to come (a matcher has seen what it is part of)."""
         self.assigned[node] = rule
-        self.used[id(rule)] = rule
 
     def _missing(self, node: Node) -> Op | None:
+        if not any([edge in self.wanted for edge in self.graph.edges[node]]):
+            return None  # nothing further is asked for: an input, a read-out
         name = kind(node)
         if "CompiledFunction" in name:
             raise CompiledGraph(
@@ -299,9 +269,7 @@ class Sweep:
             return None
         from .families import passing_through
 
-        unknown = Kind(node, passing_through(node), self.rules)
-        self.used |= {id(rule): rule for _, rule in unknown.cases}
-        return Op(node, unknown, self)
+        return Op(node, Kind(node, passing_through(node), self.rules), self)
 
     # -- reading nodes ------------------------------------------------------------------------------
 

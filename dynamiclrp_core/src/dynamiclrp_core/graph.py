@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 from torch.autograd.graph import Node
 
@@ -30,35 +31,43 @@ class Graph:
     ``position[node]``: index in ``order``.
     """
 
-    __slots__ = ("edges", "order", "position", "roots")
+    __slots__ = ("_position", "edges", "order", "roots")
 
     def __init__(self, roots: Iterable[Address]) -> None:
         self.roots = tuple(roots)
         self.edges: dict[Node, tuple[Edge, ...]] = {}
         self.order: list[Node] = []
-        self.position: dict[Node, int] = {}
+        self._position: dict[Node, int] | None = None
         with collector_paused():
             self._walk()
 
     def _walk(self) -> None:
-        # Post-order with an explicit stack: a node is met once to open its edges, and once more,
-        # when all below it is done, to take its place in the order.
-        edges, order, position = self.edges, self.order, self.position
-        stack = [root.node for root in self.roots]
+        # Depth first with an explicit stack. None on top of a node: all below it is done, and it takes
+        # its place in the order.
+        edges, order = self.edges, self.order
+        stack: list[Node | None] = [root.node for root in self.roots]
         push, pop = stack.append, stack.pop
         while stack:
-            node = stack[-1]
-            below = edges.get(node)
-            if below is None:
+            node = pop()
+            if node is None:
+                order.append(cast(Node, pop()))
+            elif node not in edges:
                 edges[node] = below = node.next_functions
+                if not below:
+                    order.append(node)
+                    continue
+                push(node)
+                push(None)
                 for child, _ in below:
                     if child is not None and child not in edges:
                         push(child)
-            else:
-                pop()
-                if node not in position:
-                    position[node] = len(order)
-                    order.append(node)
+
+    @property
+    def position(self) -> dict[Node, int]:
+        """Index of each node in ``order``; made when first asked for."""
+        if self._position is None:
+            self._position = {node: i for i, node in enumerate(self.order)}
+        return self._position
 
     def depth(self) -> int:
         """Nodes on the longest path. One pass over the graph."""
@@ -69,7 +78,7 @@ class Graph:
 
     def reaches(self, target: Address) -> bool:
         """Whether a root depends on ``target``, which may be one of several outputs of its node."""
-        if target.node not in self.position:
+        if target.node not in self.edges:
             return False
         if len(target.node._input_metadata) == 1 or target in self.roots:
             return True
@@ -109,9 +118,10 @@ class Reach:
         nodes: set[Node] = {a.node for a in targets if len(a.node._input_metadata) == 1}
         outputs = self.outputs
         partial = len(nodes) < len({a.node for a in targets})
+        edges = graph.edges
         for node in graph.order:
-            for edge in graph.edges[node]:
-                if edge[0] in nodes or (partial and edge in outputs):
+            for child, nr in edges[node]:
+                if child in nodes or (partial and (child, nr) in outputs):
                     nodes.add(node)
                     break
         self.nodes = nodes
@@ -122,4 +132,6 @@ class Reach:
     def operands(self, edges: tuple[Edge, ...]) -> tuple[bool, ...]:
         """For each operand, whether it is live."""
         nodes, outputs = self.nodes, self.outputs
+        if len(edges) == 1:
+            return (edges[0][0] in nodes or edges[0] in outputs,)
         return tuple([edge[0] in nodes or edge in outputs for edge in edges])

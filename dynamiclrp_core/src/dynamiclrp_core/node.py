@@ -23,6 +23,8 @@ class Address(NamedTuple):
 
 def address(tensor: Tensor) -> Address:
     """Where ``tensor`` stands in the graph. A leaf stands at its AccumulateGrad node."""
+    if tensor.grad_fn is not None:
+        return Address(tensor.grad_fn, tensor.output_nr)
     with torch.inference_mode(False):  # a leaf's node is found through a view of it
         edge = torch.autograd.graph.get_gradient_edge(tensor)
     return Address(edge.node, edge.output_nr)

@@ -14,8 +14,9 @@ from .node import INTEGERS, Address, Edge, metadata, signed
 from .numerics import vjp
 
 if TYPE_CHECKING:
-    from .engine import Kind, Sweep
+    from .engine import Sweep
     from .ledger import Ledger
+    from .rule import Kind
 
 
 class Saved:
@@ -26,17 +27,32 @@ class Saved:
         self._sweep = sweep
 
     def __getattr__(self, name: str) -> Any:
-        sweep = self._sweep
+        # A descriptor per name ever asked for: Python's way through here costs three times as much.
+        if name.startswith("_") or name in Saved.__dict__:
+            raise AttributeError(f"{self._node.name()} has no field _saved_{name}")
+        setattr(Saved, name, _Field(name))
+        return getattr(self, name)
+
+
+class _Field:
+    """One name of ``Saved``: found only until the instance holds the value itself."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.saved = "_saved_" + name
+
+    def __get__(self, saved: Saved, _: Any) -> Any:
+        sweep = saved._sweep
         if sweep.held:
-            value = sweep.read(self._node, name)
+            value = sweep.read(saved._node, self.name)
         else:
             try:
-                value = getattr(self._node, "_saved_" + name)
+                value = getattr(saved._node, self.saved)
             except RuntimeError:
-                value = sweep.read(self._node, name)
+                value = sweep.read(saved._node, self.name)
             if type(value) in INTEGERS:
                 value = signed(value)
-        self.__dict__[name] = value
+        saved.__dict__[self.name] = value
         return value
 
 
@@ -48,7 +64,7 @@ class Op:
     """
 
     __slots__ = (
-        "_saved", "dtypes", "edges", "kind", "ledger", "live", "match", "node", "row", "sweep", "wanted",
+        "_metadata", "_saved", "edges", "kind", "ledger", "live", "match", "node", "row", "sweep", "wanted",
     )  # fmt: skip
 
     def __init__(self, node: Node, kind: Kind, sweep: Sweep) -> None:
@@ -61,7 +77,7 @@ class Op:
         self.wanted = self.live if sweep.same else sweep.wanted.operands(self.edges)
         self.match: Any = None
         self.ledger: Ledger | None = sweep.ledger
-        self.dtypes: Sequence[torch.dtype] = ()
+        self._metadata: Sequence[Any] | None = None
         self._saved: Saved | None = None
 
     @property
@@ -71,11 +87,28 @@ class Op:
             self._saved = Saved(self.node, self.sweep)
         return self._saved
 
+    @property
+    def metadata(self) -> Sequence[Any]:
+        """Shape, dtype and device of each output."""
+        if self._metadata is None:
+            self._metadata = metadata(self.node)
+        return self._metadata
+
     # -- forward values ---------------------------------------------------------------------------
 
     def input(self, i: int) -> Tensor:
         """Forward value of operand ``i``. Raises Unrecoverable if it cannot be had."""
-        return self._in_rule_dtype(self.sweep.values.operand(self, i))
+        value = self.kept(i)
+        if value is None:
+            value = self.sweep.values.operand(self, i)
+        return value if self.sweep.dtype is None else self._in_rule_dtype(value)
+
+    def kept(self, i: int) -> Tensor | None:
+        """Operand ``i`` as saved at the node itself, if it is."""
+        fields = self.kind.fields
+        name = fields[i] if i < len(fields) else None
+        value = None if name is None else getattr(self.saved, name)
+        return value if isinstance(value, Tensor) else None
 
     def optional(self, i: int) -> Tensor | None:
         """Like ``input``, but None for an operand that the call did not have."""
@@ -129,16 +162,17 @@ class Op:
         if self.row.pull is not None and len(c) == 1 and c[0] is not None:
             only = c[0]
             return tuple(self.pull(only, i) if w else None for i, w in enumerate(self.wanted))
-        for ci, dtype in zip(c, self.dtypes):
-            if ci is not None and ci.dtype != dtype:
+        for ci, meta in zip(c, self.metadata):
+            if ci is not None and ci.dtype != meta.dtype:
                 return self._vjp(c)
         return self.sweep.call(self.node, c)
 
     def pull(self, c: Tensor, i: int, *operands: Tensor | None) -> Tensor:
         """Gradient of operand ``i`` alone, at ``operands`` if given, else at the node's own."""
         at: Callable[[int], Any] = operands.__getitem__ if operands else self._input_like(c)
-        if self.row.pull is not None:
-            return self.row.pull(self, c, i, at)
+        pull = self.row.pull
+        if pull is not None:
+            return pull(self, c, i, at)
         others = [None if j == self.row.bias else at(j) for j in range(len(self.edges)) if j != i]
 
         def of_one(x: Tensor) -> Tensor:
@@ -148,14 +182,13 @@ class Op:
 
     def _input_like(self, c: Tensor) -> Callable[[int], Tensor]:
         """Operands for a linear step on ``c``: in its dtype, where relevance runs above the model's."""
-        if not self.dtypes or c.dtype == self.dtypes[0]:
-            return self.input
+        dtype = c.dtype
 
-        def cast_to(j: int) -> Tensor:
+        def like_c(j: int) -> Tensor:
             x = self.input(j)
-            return x.to(c.dtype) if x.is_floating_point() and x.dim() else x
+            return x if x.dtype is dtype or not x.is_floating_point() or not x.dim() else x.to(dtype)
 
-        return cast_to
+        return like_c
 
     def _vjp(self, c: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
         # Only operands that are wanted are differentiated; linear ops need their shapes only.
@@ -200,12 +233,12 @@ class Op:
     @property
     def shape(self) -> torch.Size:
         """Shape of output 0."""
-        return torch.Size(metadata(self.node)[0].shape)
+        return torch.Size(self.metadata[0].shape)
 
     @property
     def dtype(self) -> torch.dtype:
         """The model's dtype of output 0."""
-        return cast(torch.dtype, metadata(self.node)[0].dtype)
+        return cast(torch.dtype, self.metadata[0].dtype)
 
     def operand_shape(self, i: int) -> torch.Size:
         """Shape of a tracked operand."""
@@ -232,7 +265,7 @@ class Op:
         return at_zero(self) if callable(at_zero) else at_zero
 
     def _at_zero(self) -> float:
-        zero = torch.zeros((), dtype=torch.float64, device=metadata(self.node)[0].device)
+        zero = torch.zeros((), dtype=torch.float64, device=self.metadata[0].device)
         return float(self.forward(zero))
 
     def send_to(self, x: Address) -> None:

@@ -163,10 +163,17 @@ def preset(name: str, **parameters: Any) -> Rules:
     Raises DynamicLRPError for an unknown name (listing the known ones) and TypeError or
     pydantic.ValidationError for parameters that do not fit.
     """
-    known = presets()
+    chosen = _selected(None)
+    packs = None if chosen is None else tuple(chosen)
+    return _preset(name, packs, tuple(parameters.items()))
+
+
+@lru_cache(maxsize=32)  # what a table works out about node types is worked out once
+def _preset(name: str, packs: tuple[str, ...] | None, parameters: tuple[tuple[str, Any], ...]) -> Rules:
+    known = presets(packs)
     if name not in known:
         raise DynamicLRPError(f"no preset {name!r}; there are: {', '.join(sorted(known))}")
-    made = load_rules() | known[name](**parameters)
+    made = load_rules(packs) | known[name](**dict(parameters))
     return Rules(rows=made.rows, overrides=made.overrides, name=name, packs=made.packs)
 
 

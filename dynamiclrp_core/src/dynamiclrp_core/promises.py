@@ -62,7 +62,7 @@ class Values:
 
     def operand(self, op: Op, i: int) -> Tensor:
         """Operand ``i`` of ``op``: saved at the node itself, or promised."""
-        own = self._own(op, i)
+        own = op.kept(i)
         if own is not None:
             return own
         node, nr = op.edges[i]
@@ -95,7 +95,7 @@ class Values:
         if i in row.unused or getattr(op.node, "_saved_bias_sym_sizes_opt", None) == (0,):
             return True
         if op.kind.fields[i] is not None:
-            return self._own(op, i) is None
+            return op.kept(i) is None
         return any(r.lacks(op.node, row.operands[i]) for r in recordings())
 
     def recorded_name(self, op: Op) -> str | None:
@@ -131,13 +131,6 @@ class Values:
         return found
 
     # -- sources 1 to 3: values that exist ----------------------------------------------------------
-
-    def _own(self, op: Op, i: int) -> Tensor | None:
-        """Operand ``i`` as saved at ``op`` itself."""
-        row = op.row
-        name = op.kind.fields[i] if i < len(row.operands) and not row.variadic else None
-        value = None if name is None else getattr(op.saved, name)
-        return value if isinstance(value, Tensor) else None
 
     def _result(self, op: Op, nr: int) -> Tensor | None:
         """Output ``nr`` as saved at ``op`` itself."""
@@ -276,7 +269,7 @@ class Values:
         operands: list[Tensor | None] = []
         missing: list[tuple[Node, int]] = []
         for i, (node, nr) in enumerate(op.edges):
-            value = self._own(op, i)
+            value = op.kept(i)
             if value is None and node is None:
                 if self.absent(op, i):
                     operands.append(None)

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
+from torch.autograd.graph import Node
 
 from .errors import BadRule, DuplicateRule
+from .node import kind
 from .numerics import quotient
 
 if TYPE_CHECKING:
@@ -70,6 +72,13 @@ class Rule(BaseModel):
                 op.book("zero output", (ri * (output == 0)).sum())
             c.append(quotient(ri, output))
         return self.coefficient(op, *c)
+
+    def is_backward(self, row: Row) -> bool:
+        """Whether ``coefficient`` is the node's own backward, books aside, on every node of ``row``.
+
+        True only for the very method it speaks of: a subclass may override that and inherit this.
+        """
+        return False
 
     @staticmethod
     def only(c: Sequence[Tensor | None]) -> Tensor:
@@ -150,6 +159,24 @@ class Row:
         return self.operands[operand] if operand < len(self.operands) else f"operand {operand}"
 
 
+class Kind:
+    """What a table knows of one node type: its row, its cases, where autograd saves its operands.
+
+    ``fields``: for each operand of the row the saved field, or None. ``rule``: the rule, where there
+    is no choice. ``direct``: that rule, if all it does is to call the node's own backward.
+    """
+
+    __slots__ = ("cases", "direct", "fields", "row", "rule")
+
+    def __init__(self, node: Node, row: Row, rules: Rules) -> None:
+        self.row = row
+        self.cases = rules.cases(row)
+        self.rule = self.cases[0][1] if self.cases[0][0] is None else None
+        self.direct = self.rule if self.rule is not None and self.rule.is_backward(row) else None
+        names = () if row.variadic else row.operands
+        self.fields = tuple(n if hasattr(type(node), "_saved_" + n) else None for n in names)
+
+
 @dataclass(frozen=True, slots=True)
 class Override:
     """Replace a rule: ``key`` is a node type or a family, ``case`` a matcher's name, None or ``"*"``."""
@@ -173,6 +200,7 @@ class Rules(Mapping[str, Row]):
     overrides: tuple[Override, ...] = ()
     name: str = "rules"
     packs: tuple[str, ...] = ()
+    _kinds: dict[object, Kind] = field(default_factory=dict, init=False, repr=False)
 
     @staticmethod
     def of(*rows: Row, name: str = "rules") -> Rules:
@@ -235,6 +263,21 @@ class Rules(Mapping[str, Row]):
         """``self``, with the overrides of ``other`` only where ``when(op)`` holds."""
         scoped = tuple(replace(o, when=_both(when, o.when)) for o in other.overrides)
         return replace(self, overrides=self.overrides + scoped)
+
+    def kind(self, node: Node) -> Kind | None:
+        """What the table knows of the node's type; None without a row. Worked out once per table."""
+        return self._kinds.get(type(node)) or self._new_kind(node)
+
+    def _new_kind(self, node: Node) -> Kind | None:
+        name = kind(node)
+        found = self._kinds.get(name)
+        if found is None and name in self.rows:
+            found = self._kinds[name] = Kind(node, self.rows[name], self)
+        if found is not None and type(node).__name__ == name:
+            # Not so for foreach nodes, all of one Python type, and for custom Functions, which may be
+            # made anew in every call: the table must not keep them.
+            self._kinds[type(node)] = found
+        return found
 
     def cases(self, row: Row) -> tuple[tuple[Matcher | None, Rule], ...]:
         """The (matcher, rule) pairs to try for a node of ``row``, overrides applied."""

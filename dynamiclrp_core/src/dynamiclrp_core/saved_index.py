@@ -40,7 +40,7 @@ class SavedIndex:
             known = sweep.kind(node)
             if known is None or known.row.variadic:
                 continue
-            for i, name in enumerate(known.fields[: len(known.row.operands)]):
+            for i, name in enumerate(known.fields):
                 if name is None:
                     continue
                 holder = packing(node, name)

@@ -6,7 +6,7 @@ saw; ``check_rule`` runs all of them, ``parametrize_pack`` lists what to run the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -204,6 +204,22 @@ def check_promised(case: Case, rules: Rules) -> None:
         _close(case, "promised == saved", got, expected)
 
 
+def check_both_forms(case: Case, rules: Rules) -> None:
+    """A coefficient and a value that arrive together give what they give one by one."""
+    tensors, outputs = case.forward()
+    inputs = [tensors[i] for i in case.live]
+    generator = torch.Generator().manual_seed(case.seed + 3)
+    r = [torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y) * y.detach() for y in outputs]
+
+    def found(of: Sequence[Tensor], seeds: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+        return propagate(of, inputs, tuple(seeds), rules=rules, allow_unused=True).relevance
+
+    none = [None] * len(outputs)
+    together = found([*outputs, *outputs], [*none, *r])
+    for got, a, b in zip(together, found(outputs, none), found(outputs, r)):
+        _close(case, "both forms together", got, a + b)
+
+
 def check_again(case: Case, rules: Rules) -> None:
     """A second run over the same graph gives the same numbers."""
     tensors, outputs = case.forward()
@@ -249,18 +265,18 @@ class _Fixed(Case):
 @contextmanager
 def hidden_values() -> Iterator[None]:
     """Pretend that autograd saved no tracked operand and no result: everything must be promised."""
-    own, result, found = Values._own, Values._result, Values._from_consumer
+    own, result, found = Op.kept, Values._result, Values._from_consumer
 
-    def hidden_own(self: Values, op: Op, i: int) -> Tensor | None:
-        return own(self, op, i) if op.edges[i][0] is None else None
+    def hidden_own(op: Op, i: int) -> Tensor | None:
+        return own(op, i) if op.edges[i][0] is None else None
 
     with (
-        mock.patch.object(Values, "_own", hidden_own),
+        mock.patch.object(Op, "kept", hidden_own),
         mock.patch.object(Values, "_result", lambda self, op, nr: None),
         mock.patch.object(Values, "_from_consumer", lambda self, node, nr: None),
     ):
         yield
-    assert (Values._own, Values._result, Values._from_consumer) == (own, result, found)
+    assert (Op.kept, Values._result, Values._from_consumer) == (own, result, found)
 
 
 def _sweep(case: Case, rules: Rules, tensors: list[Tensor], outputs: tuple[Tensor, ...]) -> Sweep:
