@@ -16,7 +16,7 @@ from .op import Op
 from .rule import Entries, Value
 
 if TYPE_CHECKING:
-    from .engine import Arrival, Sweep
+    from .engine import Arrived, Sweep
 
 AMPLIFIED = 1e3
 
@@ -77,22 +77,24 @@ def check_finite(sweep: Sweep, op: Op, sent: Sequence[Entries]) -> None:
                 )
 
 
-def balance(sweep: Sweep, op: Op, here: Arrival, sent: Sequence[Entries], booked: int) -> None:
+def balance(
+    sweep: Sweep, op: Op, c: Arrived, r: Arrived | None, sent: Sequence[Entries], booked: int
+) -> None:
     """Balance one node's own books, where the values to do so can be had."""
     ledger = sweep.ledger
     assert ledger is not None
     try:
         arrived = 0.0
         size = 0.0
-        for nr, c in enumerate(here.c):
-            r = None if here.r is None else here.r[nr]
-            if c is not None:
+        for nr, ci in enumerate(c):
+            ri = None if r is None else r[nr]
+            if ci is not None:
                 value = sweep.values.output(op, nr)
-                arrived += float(dot(value, c))
-                size += float(dot(value.abs(), c.abs()))
-            if r is not None:
-                arrived += total(r)
-                size += float(r.abs().sum(dtype=torch.float64))
+                arrived += float(dot(value, ci))
+                size += float(dot(value.abs(), ci.abs()))
+            if ri is not None:
+                arrived += total(ri)
+                size += float(ri.abs().sum(dtype=torch.float64))
         gone = 0.0
         for entries in sent:
             for i, entry in enumerate(entries):
@@ -103,9 +105,9 @@ def balance(sweep: Sweep, op: Op, here: Arrival, sent: Sequence[Entries], booked
                     size += float(entry.relevance.abs().sum(dtype=torch.float64))
                     continue
                 value = sweep.values.edge(Address(*cast(Address, op.edges[i])))
-                c = fit(entry, value.shape, entry.dtype)
-                gone += float(dot(value, c))
-                size += float(dot(value.abs(), c.abs()))
+                fitted = fit(entry, value.shape, entry.dtype)
+                gone += float(dot(value, fitted))
+                size += float(dot(value.abs(), fitted.abs()))
     except Unrecoverable:
         return
     absorbed = sum(float(amount) for *_, amount in ledger.entries[booked:])

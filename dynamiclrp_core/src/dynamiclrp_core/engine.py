@@ -8,7 +8,7 @@ adds it to what is already there. That is all; the rest of this file is what a r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -34,15 +34,8 @@ from .rule import Entries, Kind, Rule, Rules, Value
 OnMissing = Literal["error", "pass", "stop"]
 
 
-class Arrival:
-    """What has arrived at a node: a coefficient and a value per output, either may be missing."""
-
-    __slots__ = ("c", "metadata", "r")
-
-    def __init__(self, node: Node) -> None:
-        self.metadata: Sequence[Any] = node._input_metadata
-        self.c: list[Tensor | None] = [None] * len(self.metadata)
-        self.r: list[Tensor | None] | None = None
+Arrived = list[Tensor | None]
+"""What has arrived at a node in one of the two forms, by output."""
 
 
 class Sweep:
@@ -77,7 +70,8 @@ class Sweep:
         self.assigned: dict[Node, Rule] = {}
         self.read_out: dict[tuple[Node, int], tuple[Tensor | None, Tensor | None, Tensor]] = {}
         self.used: list[Rule] = []
-        self._arrived: dict[Node, Arrival] = {}
+        self._coefficients: dict[Node, Arrived] = {}
+        self._values: dict[Node, Arrived] = {}
         self._ops: dict[Node, Op | None] = {}
 
     # -- the pass -----------------------------------------------------------------------------------
@@ -87,37 +81,41 @@ class Sweep:
         for edge, entry in seeds:
             if edge in self.wanted:
                 self._arrive(edge, entry)
-        arrived, ops, memo = self._arrived, self._ops, self.values.memo
+        coefficients, values = self._coefficients, self._values
+        ops, memo = self._ops, self.values.memo
         ends = {target.node for target in self.targets}
         try:
-            for node in reversed(self.graph.order):
-                here = arrived.pop(node, None)
-                if here is not None:
+            for node in reversed(self.graph.inner):
+                c = coefficients.pop(node, None)
+                if c is not None:
+                    r = values.pop(node, None) if values else None
                     if node in ends:
-                        self._read(node, here)
-                    self._step(node, here)
+                        self._read(node, c, r)
+                    self._step(node, c, r)
                 if ops:
                     ops.pop(node, None)
                 if memo:
                     memo.pop(node, None)
+            for node, c in coefficients.items():  # leaves
+                self._read(node, c, values.get(node))
         finally:
             ops.clear()  # an Op and its sweep hold each other: activations would wait for the collector
             memo.clear()
 
-    def _step(self, node: Node, here: Arrival) -> None:
+    def _step(self, node: Node, c: Arrived, r: Arrived | None) -> None:
         known = self.rules.kind(node)
         try:
-            if known is not None and known.direct and self.plain and here.r is None and node not in self.assigned:
+            if known is not None and known.direct and self.plain and r is None and node not in self.assigned:
                 # The rule is the node's own backward: it needs no view of the node.
                 edges = self.graph.edges[node]
                 wanted = self.wanted.operands(edges)
                 if True in wanted:
                     self.used.append(known.direct)
-                    self._send(node, edges, wanted, known.direct, self.call(node, here.c))
+                    self._send(edges, wanted, self.call(node, c))
                 return
             op = self.op(node) or self._missing(node)
             if op is not None and True in op.wanted:
-                self._apply(op, here)
+                self._apply(op, c, r)
         except Unrecoverable as error:
             raise located(self, error) from None
         except (DynamicLRPError, CheckpointError):
@@ -125,34 +123,32 @@ class Sweep:
         except RuntimeError as error:
             raise translated(self, error, node) from error
 
-    def _apply(self, op: Op, here: Arrival) -> None:
+    def _apply(self, op: Op, c: Arrived, r: Arrived | None) -> None:
         """The rule of ``op`` on what has arrived."""
         booked = 0 if self.ledger is None else len(self.ledger.entries)
         rule = (None if self.assigned else op.kind.rule) or self._choose(op)
         self.used.append(rule)
-        if here.r is None:
-            sent: tuple[Entries, ...] = (rule.coefficient(op, *here.c),)
+        if r is None:
+            sent: tuple[Entries, ...] = (rule.coefficient(op, *c),)
         else:
             if rule.joins:
-                self._join(op, here)
-            sent = (rule.value(op, *here.r),)
-            if any([c is not None for c in here.c]):
-                sent = (*sent, rule.coefficient(op, *here.c))
+                self._join(op, c, r)
+            sent = (rule.value(op, *r),)
+            if any([ci is not None for ci in c]):
+                sent = (*sent, rule.coefficient(op, *c))
         for entries in sent:
-            self._send(op.node, op.edges, op.wanted, rule, entries)
+            if len(entries) != len(op.edges):
+                raise BadRule(
+                    f"{rule.id} returned {len(entries)} entries for {kind(op.node)}, "
+                    f"which has {len(op.edges)} operands"
+                )
+            self._send(op.edges, op.wanted, entries)
         if self.check:
             check_finite(self, op, sent)
         if self.ledger is not None:
-            balance(self, op, here, sent, booked)
+            balance(self, op, c, r, sent, booked)
 
-    def _send(
-        self, node: Node, edges: Sequence[Edge], wanted: Sequence[bool], rule: Rule, entries: Entries
-    ) -> None:
-        if len(entries) != len(edges):
-            raise BadRule(
-                f"{rule.id} returned {len(entries)} entries for {kind(node)}, "
-                f"which has {len(edges)} operands"
-            )
+    def _send(self, edges: Sequence[Edge], wanted: Sequence[bool], entries: Entries) -> None:
         for edge, entry, is_wanted in zip(edges, entries, wanted):
             if is_wanted and entry is not None:
                 self._arrive(edge, entry)
@@ -161,39 +157,32 @@ class Sweep:
         """Add ``entry`` to what ``edge`` has received, in the receiver's shape and dtype."""
         node, nr = edge
         assert node is not None
-        here = self._arrived.get(node)
+        metadata = node._input_metadata
+        shape, dtype = tuple(metadata[nr].shape), self.dtype or metadata[nr].dtype
+        here = self._coefficients.get(node)
         if here is None:
-            here = self._arrived[node] = Arrival(node)
-        meta = here.metadata[nr]
-        dtype = self.dtype or meta.dtype
-        if type(entry) is Value:
-            r = fit(entry.relevance, tuple(meta.shape), torch.promote_types(dtype, torch.float32))
-            if here.r is None:
-                here.r = [None] * len(here.c)
-            have = here.r[nr]
-            here.r[nr] = r if have is None else have + r
-            return
-        c = cast(Tensor, entry)
-        if c.dtype != dtype or c.shape != tuple(meta.shape):  # a list, which equals no shape
-            c = fit(c, tuple(meta.shape), dtype)
-        have = here.c[nr]
-        here.c[nr] = c if have is None else have + c
+            here = self._coefficients[node] = [None] * len(metadata)
+        if isinstance(entry, Value):
+            here = self._values.setdefault(node, [None] * len(metadata))
+            entry = fit(entry.relevance, shape, torch.promote_types(dtype, torch.float32))
+        elif entry.dtype != dtype or entry.shape != shape:
+            entry = fit(entry, shape, dtype)
+        have = here[nr]
+        here[nr] = entry if have is None else have + entry
 
-    def _read(self, node: Node, here: Arrival) -> None:
-        for nr, c in enumerate(here.c):
-            r = None if here.r is None else here.r[nr]
-            if (node, nr) in self.targets and not (c is None and r is None):
+    def _read(self, node: Node, c: Arrived, r: Arrived | None) -> None:
+        for nr, ci in enumerate(c):
+            ri = None if r is None else r[nr]
+            if (node, nr) in self.targets and not (ci is None and ri is None):
                 value = self.values.edge(Address(node, nr))
-                self.read_out[node, nr] = (c, r, value)
+                self.read_out[node, nr] = (ci, ri, value)
 
-    def _join(self, op: Op, here: Arrival) -> None:
-        assert here.r is not None
-        for i, c in enumerate(here.c):
-            if c is not None:
-                r = c * op.output(i)
-                have = here.r[i]
-                here.r[i] = r if have is None else have + r
-                here.c[i] = None
+    def _join(self, op: Op, c: Arrived, r: Arrived) -> None:
+        for i, ci in enumerate(c):
+            if ci is not None:
+                ri = r[i]
+                r[i] = ci * op.output(i) if ri is None else ri + ci * op.output(i)
+                c[i] = None
 
     def inside(
         self,

@@ -31,30 +31,32 @@ class Graph:
     ``position[node]``: index in ``order``.
     """
 
-    __slots__ = ("_position", "edges", "order", "roots")
+    __slots__ = ("_position", "edges", "inner", "order", "roots")
 
     def __init__(self, roots: Iterable[Address]) -> None:
         self.roots = tuple(roots)
         self.edges: dict[Node, tuple[Edge, ...]] = {}
-        self.order: list[Node] = []
+        self.inner: list[Node] = []
+        leaves: list[Node] = []
         self._position: dict[Node, int] | None = None
         with collector_paused():
-            self._walk()
+            self._walk(leaves)
+        self.order = leaves + self.inner
 
-    def _walk(self) -> None:
+    def _walk(self, leaves: list[Node]) -> None:
         # Depth first with an explicit stack. None on top of a node: all below it is done, and it takes
         # its place in the order.
-        edges, order = self.edges, self.order
+        edges, inner = self.edges, self.inner
         stack: list[Node | None] = [root.node for root in self.roots]
         push, pop = stack.append, stack.pop
         while stack:
             node = pop()
             if node is None:
-                order.append(cast(Node, pop()))
+                inner.append(cast(Node, pop()))
             elif node not in edges:
                 edges[node] = below = node.next_functions
                 if not below:
-                    order.append(node)
+                    leaves.append(node)
                     continue
                 push(node)
                 push(None)
@@ -119,7 +121,7 @@ class Reach:
         outputs = self.outputs
         partial = len(nodes) < len({a.node for a in targets})
         edges = graph.edges
-        for node in graph.order:
+        for node in graph.inner:
             for child, nr in edges[node]:
                 if child in nodes or (partial and (child, nr) in outputs):
                     nodes.add(node)

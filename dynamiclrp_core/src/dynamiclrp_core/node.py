@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor
 from torch.autograd.graph import Node
+from torch.autograd.variable import Variable
 
 T = TypeVar("T")
 Edge = tuple[Node | None, int]
@@ -94,8 +95,12 @@ def inside_backward(f: Callable[[], T]) -> T:
     """
     with torch.inference_mode(False), torch.enable_grad():
         end = torch.zeros((), requires_grad=True, device="cpu").view(())
+        one = torch.ones((), device="cpu")
     box: list[T] = []
     end.register_hook(lambda _: box.append(f()))
-    # Not autograd.grad(end, start): naming inputs makes every node called inside skip its outputs.
-    torch.autograd.backward(end)
+    # What torch.autograd.backward(end) comes to, at a third of its price. Not autograd.grad(end, start):
+    # naming inputs makes every node called inside skip its outputs.
+    Variable._execution_engine.run_backward(
+        (end,), (one,), False, False, (), allow_unreachable=True, accumulate_grad=True
+    )
     return box[0]
