@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dynamiclrp_core.hookspecs import hookimpl
 from dynamiclrp_core.rule import Row, Rules
 
-from . import activation, arithmetic, index, linalg, loss, norm, pool, recurrent, reduce, shape
+from . import activation, arithmetic, index, linalg, loss, norm, pad, pool, recurrent, reduce, resample, shape
 from .presets import PRESETS
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 DYNAMICLRP_PACK_API = 1
 
-TABLES = (arithmetic, activation, linalg, shape, index, reduce, pool, norm, recurrent, loss)
+TABLES = (arithmetic, activation, linalg, shape, index, reduce, pad, pool, resample, norm, recurrent, loss)
 
 
 @hookimpl

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from . import activation, arithmetic, index, linalg, norm, pool, recurrent, reduce, shape
+from . import activation, arithmetic, index, linalg, norm, pad, pool, recurrent, reduce, resample, shape
 
-TABLES = (arithmetic, activation, linalg, shape, index, reduce, pool, norm, recurrent)
+TABLES = (arithmetic, activation, linalg, shape, index, reduce, pad, pool, resample, norm, recurrent)
 
 SAMPLES = tuple(sample for table in TABLES for sample in table.SAMPLES)
