@@ -33,7 +33,10 @@ _RECORDED = frozenset(
     """add sub rsub where masked_fill constant_pad_nd cat stack addmm baddbmm addbmm addmv addr addcmul
     addcdiv lerp convolution native_batch_norm native_group_norm cudnn_batch_norm masked_scatter
     index_fill index_put index_copy index_add scatter scatter_add select_scatter slice_scatter
-    diagonal_scatter threshold nan_to_num remainder fmod igamma copy fill""".split()
+    diagonal_scatter as_strided_scatter block_diag put _index_put_impl _unsafe_index_put
+    _unsafe_masked_index _unsafe_masked_index_put_accumulate _native_batch_norm_legit
+    _native_batch_norm_legit_no_training _batch_norm_with_update _batch_norm_no_update
+    threshold nan_to_num remainder fmod igamma copy fill""".split()
 )
 _KEPT_RECORDINGS = 8
 

@@ -8,7 +8,23 @@ from typing import TYPE_CHECKING
 from dynamiclrp_core.hookspecs import hookimpl
 from dynamiclrp_core.rule import Row, Rules
 
-from . import activation, arithmetic, index, linalg, loss, norm, pool, recurrent, reduce, shape
+from . import (
+    activation,
+    arithmetic,
+    copies,
+    index,
+    linalg,
+    loss,
+    norm,
+    pad,
+    pool,
+    recurrent,
+    reduce,
+    resample,
+    scatter,
+    shape,
+    source,
+)
 from .presets import PRESETS
 
 if TYPE_CHECKING:
@@ -16,12 +32,16 @@ if TYPE_CHECKING:
 
 DYNAMICLRP_PACK_API = 1
 
-TABLES = (arithmetic, activation, linalg, shape, index, reduce, pool, norm, recurrent, loss)
+TABLES = (
+    arithmetic, activation, linalg, shape, copies, index, scatter, reduce, pad, pool, resample, norm,
+    recurrent, source, loss,
+)  # fmt: skip
 
 
 @hookimpl
 def dynamiclrp_rules() -> Iterable[Row]:
-    return [row for table in TABLES for row in table.ROWS]
+    rows = [row for table in TABLES for row in table.ROWS]
+    return [*rows, *copies.twins(rows)]
 
 
 @hookimpl

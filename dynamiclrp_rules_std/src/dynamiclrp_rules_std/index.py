@@ -19,6 +19,13 @@ def _index(op: Op, x: Tensor) -> Tensor:
     return x[tuple(indices)]
 
 
+def _masked_index(op: Op, x: Tensor) -> Tensor:
+    made: Tensor = torch.ops.aten._unsafe_masked_index(
+        x, op.saved.mask, op.saved.indices, op.constant("fill")
+    )
+    return made
+
+
 def _index_put(op: Op, x: Tensor, values: Tensor) -> Tensor:
     made: Tensor = torch.ops.aten.index_put(x, op.saved.indices, values, op.saved.accumulate)
     return made
@@ -48,9 +55,12 @@ def accumulates(op: Op) -> bool:
 
 
 _INDEX_PUT = moving("IndexPutBackward0", "self values", fills=True, forward=_index_put)
+INDEX_PUT = replace(_INDEX_PUT, cases=((accumulates, Accumulated()), *_INDEX_PUT.cases))
 
 ROWS = (
     moving("IndexBackward0", forward=_index),
+    moving("UnsafeIndexBackward0", forward=_index),
+    moving("UnsafeMaskedIndexBackward0", fills=True, forward=_masked_index),
     moving("IndexSelectBackward0",
         forward=lambda op, x: x.index_select(op.saved.dim, op.saved.index)),
     moving("GatherBackward0", forward=lambda op, x: x.gather(op.saved.dim, op.saved.index)),
@@ -65,7 +75,7 @@ ROWS = (
         forward=lambda op, a, b: torch.where(op.saved.condition, a, b)),
     moving("ScatterBackward0", "self src", fills=True,
         forward=lambda op, x, src: x.scatter(op.saved.dim, op.saved.index, src)),
-    replace(_INDEX_PUT, cases=((accumulates, Accumulated()), *_INDEX_PUT.cases)),
+    INDEX_PUT,
     moving("SelectScatterBackward0", "self src", fills=True,
         forward=lambda op, x, src: x.select_scatter(src, op.saved.dim, op.saved.index)),
     moving("SliceScatterBackward0", "self src", fills=True, forward=lambda op, x, src: x.slice_scatter(

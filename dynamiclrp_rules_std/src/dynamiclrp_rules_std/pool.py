@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
-from dynamiclrp_core.families import linear, winner
+from dynamiclrp_core.families import linear, moving, winner
 from dynamiclrp_core.op import Op
 from torch import Tensor
 
@@ -32,6 +32,16 @@ def _adaptive3(op: Op, x: Tensor) -> Tensor:
     return F.adaptive_avg_pool3d(x, (op.shape[-3], op.shape[-2], op.shape[-1]))
 
 
+def _unpooled(n: int) -> object:
+    """Max unpooling: the values go to the saved flat indices of the last n dimensions, 0 elsewhere."""
+
+    def forward(op: Op, x: Tensor) -> Tensor:
+        y = x.new_zeros(op.shape).flatten(-n)
+        return y.scatter(-1, op.saved.indices.flatten(-n), x.flatten(-n)).view(op.shape)
+
+    return forward
+
+
 ROWS = (
     linear("AvgPool2DBackward0", forward=_avg),
     linear("AvgPool3DBackward0", forward=_avg),
@@ -41,4 +51,8 @@ ROWS = (
     winner("MaxPool3DWithIndicesBackward0", forward=_at_indices(3)),
     winner("AdaptiveMaxPool2DBackward0", forward=_at_indices(2)),
     winner("AdaptiveMaxPool3DBackward0", forward=_at_indices(3)),
+    winner("FractionalMaxPool2DBackward0", forward=_at_indices(2)),
+    winner("FractionalMaxPool3DBackward0", forward=_at_indices(3)),
+    moving("MaxUnpool2DBackward0", fills=True, forward=_unpooled(2)),
+    moving("MaxUnpool3DBackward0", fills=True, forward=_unpooled(3)),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from dynamiclrp_core.families import linear, moving
+from dynamiclrp_core.families import copying, linear, moving
 from dynamiclrp_core.op import Op
 from torch import Tensor
 
@@ -50,8 +50,13 @@ ROWS = (
     moving("SqueezeBackward0", forward=_reshaped, inverse=_unreshaped),
     moving("SqueezeBackward1", forward=_reshaped, inverse=_unreshaped),
     moving("SqueezeBackward2", forward=_reshaped, inverse=_unreshaped),
+    moving("SqueezeBackward3", forward=_reshaped, inverse=_unreshaped),  # squeeze_ and its kin
     moving("SqueezeBackward4", forward=_reshaped, inverse=_unreshaped),
+    moving("SqueezeBackward5", forward=_reshaped, inverse=_unreshaped),
+    moving("UnsqueezeBackward1", forward=_reshaped, inverse=_unreshaped),
+    moving("ReshapeCopyBackward0", forward=_reshaped, inverse=_unreshaped),
     moving("TBackward0", forward=lambda op, x: x.t(), inverse=lambda op, y: y.t()),
+    moving("TBackward1", forward=lambda op, x: x.t(), inverse=lambda op, y: y.t()),  # t_
     moving("TransposeBackward0", forward=_swapped, inverse=_swapped),
     moving("TransposeBackward1", forward=_swapped, inverse=_swapped),  # transpose_
     moving("PermuteBackward0", forward=lambda op, x: x.permute(op.saved.dims), inverse=_unpermute),
@@ -65,6 +70,14 @@ ROWS = (
         forward=lambda op, x: x.roll(op.saved.shifts, op.saved.dims),
         inverse=lambda op, y: y.roll([-s for s in op.saved.shifts], op.saved.dims),
     ),
+    moving(
+        "Rot90Backward0",
+        forward=lambda op, x: x.rot90(op.saved.k, op.saved.dims),
+        inverse=lambda op, y: y.rot90(-op.saved.k, op.saved.dims),
+    ),
+    copying("LiftBackward0", forward=lambda op, x: x),
+    copying("LiftFreshBackward0", forward=lambda op, x: x),
+    copying("LazyCloneBackward0", forward=lambda op, x: x),
     # -- copies and parts ---------------------------------------------------------------------------
     moving("ExpandBackward0", forward=_expanded),
     moving("RepeatBackward0", forward=lambda op, x: x.repeat(op.saved.repeats)),
@@ -72,6 +85,8 @@ ROWS = (
     moving("SliceBackward0", forward=_slice),
     moving("DiagonalBackward0",
         forward=lambda op, x: x.diagonal(op.saved.offset, op.saved.dim1, op.saved.dim2)),
+    moving("NarrowCopyBackward0",
+        forward=lambda op, x: x.narrow(op.saved.dim, op.saved.start, op.saved.length)),
     moving("UnfoldBackward0",
         forward=lambda op, x: x.unfold(op.saved.dimension, op.saved.size, op.saved.step)),
     moving("SplitBackward0", forward=lambda op, x: x.split(op.saved.split_size, op.saved.dim)),
@@ -88,8 +103,12 @@ ROWS = (
     moving("StackBackward0", "tensors*", fills=True, forward=lambda op, *xs: torch.stack(xs, op.saved.dim)),
     moving("ConstantPadNdBackward0", fills=True,
         forward=lambda op, x: torch.constant_pad_nd(x, op.saved.pad, op.constant("value"))),
+    moving("DiagEmbedBackward0", fills=True,
+        forward=lambda op, x: x.diag_embed(op.saved.offset, op.saved.dim1, op.saved.dim2)),
+    moving("BlockDiagBackward0", "tensors*", fills=True, forward=lambda op, *xs: torch.block_diag(*xs)),
     # -- overlaps add up ----------------------------------------------------------------------------
     linear("AsStridedBackward0", forward=lambda op, x: _as_strided(op, x)),
+    linear("AsStridedBackward1", forward=lambda op, x: _as_strided(op, x)),  # as_strided_
 )  # fmt: skip
 
 
