@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from .errors import Unrecoverable
-from .matchers import Region
 from .numerics import dot, quotient, secant, vjp
 from .op import Op
+from .regions import Region
 from .rule import Conserves, Entries, Entry, Row, Rule, Value
 
 
@@ -186,12 +186,17 @@ class Product(Affine):
 
 
 class Quotient(Rule):
-    """All to the numerator. If only the denominator is live, it is elementwise: ``f(x)/x``."""
+    """All to the numerator. If only the denominator is live, it is elementwise: ``f(x)/x``.
+
+    In a product with a reciprocal (matcher ``divided``), all to the other factor.
+    """
 
     conserves: ClassVar[Conserves] = "exact"
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         ci = self.only(c)
+        if op.row.family == "product":
+            return [op.pull(ci, i) if i == op.match else None for i in range(len(op.edges))]
         above = op.pull(ci, 0) if op.wanted[0] else None
         # Degree -1 in the denominator: gradient / -1.
         below = -op.pull(ci, 1) if op.wanted[1] and not op.live[0] else None
@@ -249,7 +254,10 @@ class Held(Rule):
 
 
 class ScalarFunction(Held):
-    """A product that is f(x) of one tensor x: ``c * (f(x) - f(0)) / x``, sent to x itself."""
+    """A region that is f(x) of one tensor x: ``c * (f(x) - f(0)) / x``, sent to x itself.
+
+    With f(0) not finite, ``c * f(x) / x``.
+    """
 
     conserves: ClassVar[Conserves] = "absorbed"
     joins: ClassVar[bool] = True  # it redirects its node's entries, so it can run only once
@@ -269,6 +277,8 @@ class ScalarFunction(Held):
         index = self._replayed(op, region, start, moves=True).reshape(-1)
         copies = torch.bincount(index, minlength=x.numel()).clamp(min=1)
         rise = (pull(torch.ones_like(y))[0].reshape(-1) / copies)[index].view(y.shape)
+        rise = torch.where(rise.isfinite(), rise, 0.0)
+        at_zero = torch.where(at_zero.isfinite(), at_zero, 0.0)
         if op.ledger is not None:
             op.book("constants", dot(at_zero, ci))
         moved = x.reshape(-1)[index].view(y.shape)
