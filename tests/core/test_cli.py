@@ -173,7 +173,8 @@ def test_rules_list_under_a_preset(dynamiclrp: Command) -> None:
         records = dynamiclrp("rules", "list", "--json", *arguments).json
         return next(str(r["rule"]) for r in records if r["node"] == "MulBackward0")
 
-    assert rule_of_mul() == "gate: ScalarFunction; statistic: Held; Product"
+    listed = "softmax_by_hand: Gradient; gate: ScalarFunction; statistic: Held; divided: Quotient; Product"
+    assert rule_of_mul() == listed
     assert rule_of_mul("--rules", "dynamiclrp") == "ProductRatio"
 
 

@@ -15,6 +15,10 @@ def _mean(x: Tensor) -> Tensor:
     return x.mean(-1, keepdim=True)
 
 
+def _var(x: Tensor) -> Tensor:
+    return x.var(-1, correction=0, keepdim=True)
+
+
 def _layer_norm(x: Tensor) -> Tensor:
     return (x - _mean(x)) / torch.sqrt(_mean((x - _mean(x)) ** 2) + EPS)
 
@@ -32,7 +36,7 @@ def _llama(x: Tensor, w: Tensor) -> Tensor:
 
 def _folded(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
     """scale * x + shift, as batched kernels spell it: the mean is subtracted after scaling."""
-    scale = w * torch.rsqrt(x.var(-1, correction=0, keepdim=True) + EPS)
+    scale = w * torch.rsqrt(_var(x) + EPS)
     return x * scale + (b - _mean(x) * scale)
 
 
@@ -53,7 +57,7 @@ NORMS = (
         "F.layer_norm": lambda x, w, b: F.layer_norm(x, (4,), w, b, EPS),
         "affine apart": lambda x, w, b: F.layer_norm(x, (4,), eps=EPS) * w + b,
         "by hand": lambda x, w, b: _layer_norm(x) * w + b,
-        "torch.var": lambda x, w, b: w * (x - _mean(x)) / (x.var(-1, correction=0, keepdim=True) + EPS).sqrt() + b,
+        "torch.var": lambda x, w, b: w * (x - _mean(x)) / (_var(x) + EPS).sqrt() + b,
         "rsqrt": lambda x, w, b: (x - _mean(x)) * torch.rsqrt(_mean((x - _mean(x)).square()) + EPS) * w + b,
         "var_mean": _var_mean,
         "x * x": lambda x, w, b: (lambda h: h / (_mean(h * h) + EPS) ** 0.5 * w + b)(x - _mean(x)),
@@ -65,8 +69,7 @@ NORMS = (
             x - x.sum(-1, True) / 4),
         "centring matrix": lambda x, w, b: (lambda h: h * (_mean(h**2) + EPS).rsqrt() * w + b)(
             x @ (torch.eye(4, dtype=x.dtype) - 0.25)),
-        "var of the uncentred": lambda x, w, b: (lambda h: h * (x.var(-1, correction=0, keepdim=True) + EPS).rsqrt()
-            * w + b)(x - _mean(x)),
+        "var of the uncentred": lambda x, w, b: (lambda h: h * (_var(x) + EPS).rsqrt() * w + b)(x - _mean(x)),
     }, constants=(W, B)),
     Group("rms norm", {
         "by hand": lambda x, w: _rms(x) * w,
@@ -77,7 +80,7 @@ NORMS = (
         "power": lambda x, w: x * (x.pow(2).sum(-1, keepdim=True) / 4 + EPS).pow(-0.5) * w,
         "reciprocal": lambda x, w: x * (1 / torch.sqrt(x.pow(2).mean(-1, keepdim=True) + EPS)) * w,
         "scale first": lambda x, w: x * (w * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + EPS)),
-        "matmul": lambda x, w: x * torch.rsqrt(x.square() @ torch.full((4, 1), 0.25, dtype=x.dtype) + EPS) * w,
+        "matmul": lambda x, w: x * w * torch.rsqrt(x.square() @ torch.full((4, 1), 0.25).to(x) + EPS),
         "einsum": lambda x, w: x * torch.rsqrt(torch.einsum("bi,bi->b", x, x)[:, None] / 4 + EPS) * w,
     }, constants=(W,)),
     Group("rms norm, 1 + weight (Gemma)", {

@@ -44,7 +44,7 @@ GATES = (
         "F.gelu": lambda x: F.gelu(x, approximate="tanh"),
         "NewGELU": lambda x: 0.5 * x * (1.0 + torch.tanh(C * (x + 0.044715 * torch.pow(x, 3.0)))),
         "products": lambda x: 0.5 * x * (1 + torch.tanh(C * x * (1 + 0.044715 * x * x))),
-        "constants first": lambda x: x * 0.5 * (1.0 + torch.tanh(x * 0.7978845608028654 * (1.0 + 0.044715 * x**2))),
+        "constants first": lambda x: x * 0.5 * (1.0 + torch.tanh(x * C * (1.0 + 0.044715 * x**2))),
         "sigmoid": lambda x: x * torch.sigmoid(2 * C * (x + 0.044715 * x**3)),
     }),
     Group("quick gelu", {

@@ -6,7 +6,8 @@ All must give one map, that of the first spelling, up to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import dynamiclrp_core as lrp
@@ -59,21 +60,28 @@ class Group:
         )
 
 
+def read_out(y: Tensor) -> Tensor:
+    """A random linear read-out of all entries, so that wrong routing cannot cancel out."""
+    g = torch.Generator().manual_seed(7)
+    weights = torch.randn(y.shape, generator=g, dtype=torch.float64).to(y)
+    return (y * weights).sum()
+
+
 def explain(
     f: Spelling,
     live: list[Tensor],
     constants: list[Tensor],
     rules: lrp.Rules | str = "default",
-    inputs: list[int] | None = None,
+    inputs: Sequence[int] | None = None,
+    *,
+    recorded: bool = True,
 ) -> list[Tensor]:
-    """Relevance of a random linear read-out of ``f``, so that wrong routing cannot cancel out."""
-    with lrp.record():
-        y = f(*live, *constants)
-        g = torch.Generator().manual_seed(7)
-        readout = torch.randn(y.shape, generator=g, dtype=torch.float64).to(y.dtype)
+    """Relevance of a read-out of ``f`` to its live tensors, or to those numbered ``inputs``."""
+    with lrp.record() if recorded else nullcontext():
+        y = read_out(f(*live, *constants))
     named = live if inputs is None else [live[i] for i in inputs]
     try:
-        return list(lrp.relevance(y, named, output_relevance=readout * y.detach(), rules=rules))
+        return list(lrp.relevance(y, named, rules=rules))
     except lrp.MissingRule as error:
         pytest.skip(f"no row yet: {str(error).splitlines()[0]}")
 

@@ -53,7 +53,7 @@ class Peel:
         """Take back the latest operation. None if it may not be: not allowed, or a named input."""
         sweep, position = self.sweep, self.sweep.graph.position
         node = max(self.frontier, key=lambda t: position[t[0]])[0]
-        below = cast("Op | None", sweep.op(node))
+        below = sweep.op(node)
         if below is None or not self.allowed(below.row) or len(self.taken) == REGION:
             return None
         outputs = {t for t in self.frontier if t[0] is node}
@@ -115,7 +115,7 @@ def chain(op: Op, edge: Edge, passed: Callable[[Op], bool]) -> tuple[Op | None, 
     sweep = op.sweep
     through: list[Op] = []
     while edge[0] is not None and edge not in sweep.targets:
-        below = cast("Op | None", sweep.op(edge[0]))
+        below = sweep.op(edge[0])
         if below is None or not passed(below):
             return below, through
         through.append(below)

@@ -6,7 +6,7 @@ preset that stops at softmax names the case ``softmax_by_hand`` too.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -152,16 +152,14 @@ def _twin(a: Op, b: Op) -> bool:
     """Two exps of one u, also if u is spelled twice as the same tensor less its maximum."""
     if a.edges[0] == b.edges[0]:
         return True
-    below = [
-        cast("Op | None", o.sweep.op(o.edges[0][0])) if o.edges[0][0] is not None else None for o in (a, b)
-    ]
-    if below[0] is None or below[1] is None or below[0].edges[0] != below[1].edges[0]:
+    of_a, of_b = _shift(a), _shift(b)
+    if of_a is None or of_b is None or of_a.row.node != of_b.row.node:
         return False
-    first, second = _subtracted(below[0]), _subtracted(below[1])
-    if first is None or second is None or below[0].row.node != below[1].row.node:
+    first, second = _subtracted(of_a), _subtracted(of_b)
+    if first is None or second is None or first.row.node != second.row.node:
         return False
-    alike = first.row.node == second.row.node and first.shape == second.shape
-    return alike and first.edges[0] == second.edges[0] == below[0].edges[0]
+    whose = {of_a.edges[0], of_b.edges[0], first.edges[0], second.edges[0]}
+    return len(whose) == 1 and first.shape == second.shape
 
 
 def _aligned(
