@@ -204,8 +204,10 @@ def test_rules_show_tells_cases_and_presets(dynamiclrp: Command) -> None:
     shown = dynamiclrp("rules", "show", "MulBackward0", "--json").json
     assert shown["family"] == "product"
     assert [(c["case"], c["rule"]) for c in shown["cases"]] == [
+        ("softmax_by_hand", "Gradient()"),
         ("gate", "ScalarFunction()"),
         ("statistic", "Held()"),
+        ("divided", "Quotient()"),
         ("otherwise", "Product()"),
     ]
     presets = {p["preset"]: p["rule"] for p in shown["presets"]}

@@ -15,7 +15,7 @@ from torch import Tensor
 from .errors import Unrecoverable
 from .numerics import dot, quotient, secant, vjp
 from .op import Op
-from .regions import Region
+from .regions import Region, entries_of
 from .rule import Conserves, Entries, Entry, Row, Rule, Value
 
 
@@ -273,20 +273,27 @@ class ScalarFunction(Held):
         zero = torch.zeros_like(x)
         # Entry by entry, so J^T 1 is f'(0) (summed over the copies, if the region repeats entries).
         at_zero, pull = vjp(lambda z: self._replayed(op, region, z), zero)
-        start = torch.arange(x.numel(), device=x.device).view(x.shape)
-        index = self._replayed(op, region, start, moves=True).reshape(-1)
+        index = self._index(op, region)
         copies = torch.bincount(index, minlength=x.numel()).clamp(min=1)
         rise = (pull(torch.ones_like(y))[0].reshape(-1) / copies)[index].view(y.shape)
         rise = torch.where(rise.isfinite(), rise, 0.0)
         at_zero = torch.where(at_zero.isfinite(), at_zero, 0.0)
         if op.ledger is not None:
             op.book("constants", dot(at_zero, ci))
-        moved = x.reshape(-1)[index].view(y.shape)
-        c_y = ci * secant(y - at_zero, moved, rise)
-        c_x = torch.zeros(x.numel(), dtype=ci.dtype, device=ci.device)
-        c_x = c_x.index_add(0, index, c_y.reshape(-1).to(ci.dtype)).view(x.shape)
+        c_y = ci * secant(y - at_zero, x.reshape(-1)[index].view(y.shape), rise)
         op.send_to(region.x)
-        return [c_x]
+        return [self._gathered(c_y.to(ci.dtype), index, x.shape)]
+
+    @classmethod
+    def _index(cls, op: Op, region: Region) -> Tensor:
+        """For each entry of the output, the entry of x that it is a function of."""
+        return cls._replayed(op, region, entries_of(region.x), moves=True).reshape(-1)
+
+    @staticmethod
+    def _gathered(entry: Tensor, index: Tensor, shape: torch.Size) -> Tensor:
+        """``entry`` of the output, added up at the entries of x."""
+        total = torch.zeros(shape.numel(), dtype=entry.dtype, device=entry.device)
+        return total.index_add(0, index, entry.reshape(-1)).view(shape)
 
     @staticmethod
     def _replayed(op: Op, region: Region, x: Tensor, moves: bool = False) -> Tensor:
