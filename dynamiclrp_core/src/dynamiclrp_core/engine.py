@@ -107,13 +107,7 @@ class Sweep:
     def _step(self, node: Node, here: Arrival) -> None:
         known = self.rules.kind(node)
         try:
-            if (
-                known is not None
-                and known.direct
-                and self.plain
-                and here.r is None
-                and node not in self.assigned
-            ):
+            if known is not None and known.direct and self.plain and here.r is None and node not in self.assigned:
                 # The rule is the node's own backward: it needs no view of the node.
                 edges = self.graph.edges[node]
                 wanted = self.wanted.operands(edges)
@@ -156,7 +150,8 @@ class Sweep:
     ) -> None:
         if len(entries) != len(edges):
             raise BadRule(
-                f"{rule.id} returned {len(entries)} entries for {kind(node)}, which has {len(edges)} operands"
+                f"{rule.id} returned {len(entries)} entries for {kind(node)}, "
+                f"which has {len(edges)} operands"
             )
         for edge, entry, is_wanted in zip(edges, entries, wanted):
             if is_wanted and entry is not None:

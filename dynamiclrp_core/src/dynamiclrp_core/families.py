@@ -17,14 +17,12 @@ from .defaults import (
     Affine,
     Elementwise,
     Gradient,
-    Held,
     Homogeneous,
     Linear,
     Moving,
     Pass,
     Product,
     Quotient,
-    ScalarFunction,
     Stop,
 )
 from .errors import BadRule
@@ -32,6 +30,7 @@ from .matchers import bilinear, composed, divided, gate, softmax_by_hand, statis
 from .node import kind
 from .op import Op
 from .rule import Matcher, Row, Rule
+from .scalar_function import Held, ScalarFunction
 
 SOURCES = {
     "linear": "LRP-0, Bach et al. 2015",

@@ -12,11 +12,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from .defaults import Affine, ScalarFunction
-from .node import metadata
+from .defaults import Affine
 from .numerics import at_least_float32, dot, fit, quotient
 from .op import Op
-from .regions import Region
 from .rule import Entries, Rule, Value
 
 Power = Literal["absolute", "squared"]
@@ -155,24 +153,6 @@ class Identity(Rule):
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
         return [Value(self.only(r)), *[None] * (len(op.edges) - 1)]
-
-
-class RegionIdentity(ScalarFunction):
-    """Relevance passes unchanged through a whole scalar function by hand, as ``Identity`` does fused."""
-
-    conserves: ClassVar[Literal["exact", "absorbed", "none"]] = "exact"
-
-    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        return super().coefficient(op, *c) if isinstance(op.match, int) else Rule.coefficient(self, op, *c)
-
-    def value(self, op: Op, *r: Tensor | None) -> Entries:
-        if isinstance(op.match, int):
-            return super().value(op, *r)
-        assert isinstance(op.match, Region)
-        x = op.match.x
-        index, shape = self._index(op, op.match), torch.Size(metadata(x.node)[x.output].shape)
-        op.send_to(x)
-        return [Value(self._gathered(self.only(r), index, shape))]
 
 
 class Filter(Rule):
