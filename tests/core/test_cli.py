@@ -173,7 +173,8 @@ def test_rules_list_under_a_preset(dynamiclrp: Command) -> None:
         records = dynamiclrp("rules", "list", "--json", *arguments).json
         return next(str(r["rule"]) for r in records if r["node"] == "MulBackward0")
 
-    assert rule_of_mul() == "gate: ScalarFunction; statistic: Held; Product"
+    listed = "softmax_by_hand: Gradient; gate: ScalarFunction; statistic: Held; divided: Quotient; Product"
+    assert rule_of_mul() == listed
     assert rule_of_mul("--rules", "dynamiclrp") == "ProductRatio"
 
 
@@ -203,8 +204,10 @@ def test_rules_show_tells_cases_and_presets(dynamiclrp: Command) -> None:
     shown = dynamiclrp("rules", "show", "MulBackward0", "--json").json
     assert shown["family"] == "product"
     assert [(c["case"], c["rule"]) for c in shown["cases"]] == [
+        ("softmax_by_hand", "Gradient()"),
         ("gate", "ScalarFunction()"),
         ("statistic", "Held()"),
+        ("divided", "Quotient()"),
         ("otherwise", "Product()"),
     ]
     presets = {p["preset"]: p["rule"] for p in shown["presets"]}

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from .errors import Unrecoverable
-from .matchers import Region
 from .numerics import dot, quotient, secant, vjp
 from .op import Op
 from .rule import Conserves, Entries, Entry, Row, Rule, Value
@@ -186,12 +185,17 @@ class Product(Affine):
 
 
 class Quotient(Rule):
-    """All to the numerator. If only the denominator is live, it is elementwise: ``f(x)/x``."""
+    """All to the numerator. If only the denominator is live, it is elementwise: ``f(x)/x``.
+
+    In a product with a reciprocal (matcher ``divided``), all to the other factor.
+    """
 
     conserves: ClassVar[Conserves] = "exact"
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         ci = self.only(c)
+        if op.row.family == "product":
+            return [op.pull(ci, i) if i == op.match else None for i in range(len(op.edges))]
         above = op.pull(ci, 0) if op.wanted[0] else None
         # Degree -1 in the denominator: gradient / -1.
         below = -op.pull(ci, 1) if op.wanted[1] and not op.live[0] else None
@@ -236,63 +240,6 @@ class Gradient(Rule):
                     op.book("softmax", -dot(op.input(i), e))
         except Unrecoverable:
             op.ledger.book_unknown(op.row.node, "softmax")
-
-
-class Held(Rule):
-    """All to the operand the matcher chose; the other factor or divisor is held constant."""
-
-    conserves: ClassVar[Conserves] = "exact"
-
-    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        ci = self.only(c)
-        return [op.pull(ci, i) if i == op.match else None for i in range(len(op.edges))]
-
-
-class ScalarFunction(Held):
-    """A product that is f(x) of one tensor x: ``c * (f(x) - f(0)) / x``, sent to x itself."""
-
-    conserves: ClassVar[Conserves] = "absorbed"
-    joins: ClassVar[bool] = True  # it redirects its node's entries, so it can run only once
-
-    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        if isinstance(op.match, int):
-            return super().coefficient(op, *c)
-        ci = self.only(c)
-        assert isinstance(op.match, Region)
-        region = op.match
-        x = op.sweep.values.edge(region.x)
-        y = self._replayed(op, region, x)
-        zero = torch.zeros_like(x)
-        # Entry by entry, so J^T 1 is f'(0) (summed over the copies, if the region repeats entries).
-        at_zero, pull = vjp(lambda z: self._replayed(op, region, z), zero)
-        start = torch.arange(x.numel(), device=x.device).view(x.shape)
-        index = self._replayed(op, region, start, moves=True).reshape(-1)
-        copies = torch.bincount(index, minlength=x.numel()).clamp(min=1)
-        rise = (pull(torch.ones_like(y))[0].reshape(-1) / copies)[index].view(y.shape)
-        if op.ledger is not None:
-            op.book("constants", dot(at_zero, ci))
-        moved = x.reshape(-1)[index].view(y.shape)
-        c_y = ci * secant(y - at_zero, moved, rise)
-        c_x = torch.zeros(x.numel(), dtype=ci.dtype, device=ci.device)
-        c_x = c_x.index_add(0, index, c_y.reshape(-1).to(ci.dtype)).view(x.shape)
-        op.send_to(region.x)
-        return [c_x]
-
-    @staticmethod
-    def _replayed(op: Op, region: Region, x: Tensor, moves: bool = False) -> Tensor:
-        """f(x) by the rows' forwards; with ``moves``, where the entries of x go instead."""
-        made: dict[tuple[object, int], Tensor] = {region.x: x}
-        ops = [cast(Op, op.sweep.op(n)) for n in reversed(region.nodes)]
-        for o in [*ops, op]:
-            if moves and o.row.family != "moving":
-                arriving = next(made[e] for e in o.edges if e in made)
-                made[o.node, 0] = arriving.expand(o.shape)
-                continue
-            operands = [made[e] if e in made else o.input(i) for i, e in enumerate(o.edges)]
-            result = o.forward(*operands)
-            for nr, part in enumerate(result if isinstance(result, tuple) else (result,)):
-                made[o.node, nr] = part
-        return made[op.node, 0]
 
 
 class Stop(Rule):

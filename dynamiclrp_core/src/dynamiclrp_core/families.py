@@ -17,21 +17,20 @@ from .defaults import (
     Affine,
     Elementwise,
     Gradient,
-    Held,
     Homogeneous,
     Linear,
     Moving,
     Pass,
     Product,
     Quotient,
-    ScalarFunction,
     Stop,
 )
 from .errors import BadRule
-from .matchers import bilinear, gate, softmax_by_hand, statistic
+from .matchers import bilinear, composed, divided, gate, softmax_by_hand, statistic
 from .node import kind
 from .op import Op
 from .rule import Matcher, Row, Rule
+from .scalar_function import Held, ScalarFunction
 
 SOURCES = {
     "linear": "LRP-0, Bach et al. 2015",
@@ -106,6 +105,8 @@ def elementwise(
     **facts: Any,
 ) -> Row:
     """f(x) entry by entry. Theorem: Elementwise. ``slope(op)``: (f(x)-f(0))/x; else from forward."""
+    if facts.get("degree") != 1.0 or "slope" in facts:  # others are linear or relu-like, and compose
+        cases = (*cases, (composed, ScalarFunction()))
     return _row(node, "elementwise", Elementwise(), operands, cases, **facts)
 
 
@@ -127,7 +128,12 @@ def adding(node: str, operands: str = "self other", **facts: Any) -> Row:
 def product(node: str, operands: str = "self other", **facts: Any) -> Row:
     """An elementwise product. A gate, a statistic times its tensor, or a true product."""
     facts.setdefault("factors", (0, 1))
-    cases = ((gate, ScalarFunction()), (statistic, Held()))
+    cases = (
+        (softmax_by_hand, Gradient()),
+        (gate, ScalarFunction()),
+        (statistic, Held()),
+        (divided, Quotient()),
+    )
     return _row(node, "product", Product(), operands, cases, **facts)
 
 
@@ -136,6 +142,7 @@ def quotient(node: str, operands: str = "self other", **facts: Any) -> Row:
     cases = (
         (softmax_by_hand, Gradient()),
         (gate, ScalarFunction()),
+        (composed, ScalarFunction()),
         (statistic, Held()),
     )
     return _row(node, "quotient", Quotient(), operands, cases, **facts)

@@ -1,60 +1,27 @@
 """Which operation is this, really? Matchers see the graph around a node, never a model's name.
 
 LRP on operations depends on how the author spelled the maths: RMSNorm is one node fused and five by
-hand. All matchers rest on one walk, ``peel``: from the operands of a product, take back the latest
-operation again and again until a single tensor is left; if only allowed operations were taken back,
-both operands are functions of that tensor (its nearest common dominator) alone.
+hand. The walks stand in ``regions.py``, softmax by hand in ``softmax_by_hand.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-import torch
-from torch import Tensor
 from torch.autograd.graph import Node
 
 from .node import Address, Edge
+from .regions import WIDTH, Peel, Region, chain, is_cast, is_move, is_scaling, numel, peel, same_index_map
+from .softmax_by_hand import logsumexp_by_hand, softmax_by_hand
 
 if TYPE_CHECKING:
     from .op import Op
     from .rule import Row
 
-# Longest region looked at. Real gates and statistics are below 20 nodes; the bound keeps the cost of
-# the whole sweep linear when everything in a long scan is elementwise.
-REGION = 64
-
-Tensor_ = tuple[Node, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Region:
-    """``nodes`` (latest first) between tensor ``x`` and a product: the product is a function of x."""
-
-    x: Address
-    nodes: tuple[Node, ...]
-
-
-def peel(op: Op, allowed: Callable[[Row], bool]) -> Region | None:
-    """The nearest tensor of which all live operands of ``op`` are functions through ``allowed`` ops."""
-    sweep = op.sweep
-    position, targets = sweep.graph.position, sweep.targets
-    frontier = {cast(Tensor_, e) for e, live in zip(op.edges, op.live) if live}
-    taken: list[Node] = []
-    while len(frontier) > 1:
-        node = max(frontier, key=lambda t: position[t[0]])[0]
-        below = sweep.op(node)
-        if below is None or not allowed(below.row) or len(taken) == REGION:
-            return None
-        outputs = {t for t in frontier if t[0] is node}
-        if not targets.isdisjoint(outputs) or not any(below.live):
-            return None  # relevance must be read here, so it may not be passed by
-        taken.append(node)
-        frontier -= outputs
-        frontier |= {cast(Tensor_, e) for e, live in zip(below.edges, below.live) if live}
-    return Region(Address(*frontier.pop()), tuple(taken))
+__all__ = [
+    "Region", "bilinear", "composed", "divided", "gate", "logsumexp_by_hand", "softmax_by_hand", "statistic",
+]  # fmt: skip
 
 
 def bilinear(op: Op) -> bool:
@@ -62,70 +29,12 @@ def bilinear(op: Op) -> bool:
     return op.live_factors > 1
 
 
-# -- softmax by hand --------------------------------------------------------------------------------
-
-
-def softmax_by_hand(op: Op) -> bool:
-    """``exp(u) / sum(exp(u))``: a quotient of an exp and a sum of an exp of the same u.
-
-    Exp, Sum and Div then all take their plain gradient, which is the AttnLRP softmax rule. The
-    subtracted maximum needs nothing: its gradient sums to 0.
-    """
-    if not (op.live[0] and op.live[1]):
-        return False
-    above, below = _through_moves(op, op.edges[0]), _through_moves(op, op.edges[1])
-    if above is None or below is None or not below.row.node.startswith("SumBackward"):
-        return False
-    summed = _through_moves(below, below.edges[0])
-    if summed is None or "ExpBackward0" not in (above.row.node,) or summed.row.node != above.row.node:
-        return False
-    if summed.node is not above.node and summed.edges[0] != above.edges[0]:
-        return False
-    _take_gradient(above, below, summed)
-    return True
-
-
-def logsumexp_by_hand(op: Op) -> bool:
-    """``log(sum(exp(u)))``: Log, Sum and Exp take their plain gradient, as the fused node does."""
-    below = _through_moves(op, op.edges[0]) if op.live[0] else None
-    if below is None or not below.row.node.startswith("SumBackward"):
-        return False
-    summed = _through_moves(below, below.edges[0])
-    if summed is None or summed.row.node != "ExpBackward0":
-        return False
-    _take_gradient(below, summed)
-    return True
-
-
-def _take_gradient(*ops: Op) -> None:
-    from .defaults import Gradient
-
-    for op in ops:
-        op.sweep.assign(op.node, Gradient())
-
-
-def _through_moves(op: Op, edge: Edge) -> Op | None:
-    """The op that makes ``edge``, seen through moves and casts."""
-    sweep = op.sweep
-    while edge[0] is not None:
-        made_by = sweep.op(edge[0])
-        if made_by is None or len(made_by.edges) != 1:
-            return made_by
-        if made_by.row.family != "moving" and not is_cast(made_by.row):
-            return made_by
-        edge = made_by.edges[0]
-    return None
-
-
-# -- gate -------------------------------------------------------------------------------------------
-
-
-def is_cast(row: Row) -> bool:
-    """Copies and dtype casts: f(x) = x."""
-    return row.copies
+# -- scalar functions -------------------------------------------------------------------------------
 
 
 def _scalar(row: Row) -> bool:
+    if row.selects:
+        return False
     return row.family in ("elementwise", "adding", "product", "quotient", "moving")
 
 
@@ -140,12 +49,52 @@ def gate(op: Op) -> int | Region | None:
     if not (op.live[0] and op.live[1]):
         return None
     region = peel(op, _scalar)
-    if region is None or not _same_index_map(op, region):
+    if region is None or not same_index_map(op, region):
         return None
+    region = _lowered(op, region) or region
     for i in (0, 1) if op.row.family == "product" else (0,):
         if _keeps_zero(op, op.edges[i], region.x):
             return i
     return region
+
+
+def composed(op: Op) -> Region | None:
+    """f(h(x)) with h(0) not 0, as ``1 / (1 + exp(-x))`` or ``log(1 + exp(x))``: one function of x.
+
+    Each op's slope starts at its own 0. Slopes multiply to the slope of the whole as long as the inner
+    functions keep 0 at 0, so only a function *of a function that does not* needs to be looked at as
+    one. x is the operand of the lowest such function. An added constant alone is none: it is a bias,
+    which absorbs its share.
+    """
+    if sum(op.live) != 1:
+        return None
+    edge = op.edges[op.live.index(True)]
+    return None if edge[0] is None else _lowered(op, Region(Address(edge[0], edge[1]), ()))
+
+
+def _lowered(op: Op, region: Region) -> Region | None:
+    """The region extended down to the operand of the lowest function with f(0) not 0, if there is one."""
+    walk = Peel(op, _scalar, region)
+    found, lifted = None, False
+    while len(walk.frontier) <= WIDTH:
+        below = walk.step()
+        if below is None:
+            break
+        lifted = lifted or _lifts(below)
+        if lifted and len(walk.frontier) == 1:
+            found, lifted = walk.region, False
+    if found is None or not same_index_map(op, found):
+        return None
+    # Entry by entry: a function that repeats entries (time steps times rates, exponentiated) has no
+    # fused spelling to agree with, and would be replayed at the size of what it is repeated to.
+    return found if op.shape.numel() <= numel(found.x) else None
+
+
+def _lifts(op: Op) -> bool:
+    """Whether 0 does not stay 0, by the function itself and not by an added constant."""
+    if op.row.family == "elementwise":
+        return op.offset != 0
+    return op.row.family == "quotient" and not op.live[0]
 
 
 def _keeps_zero(op: Op, edge: Edge, x: Address) -> bool:
@@ -160,32 +109,6 @@ def _keeps_zero(op: Op, edge: Edge, x: Address) -> bool:
         if row.family == "adding" or (row.family == "quotient" and not step.live[0]):
             return False
         edge = step.edges[step.live.index(True)]
-    return True
-
-
-def _same_index_map(op: Op, region: Region) -> bool:
-    """Push an arange through the moves: do all paths bring entry k of x to the same place?"""
-    sweep = op.sweep
-    ops = [cast("Op", sweep.op(n)) for n in region.nodes]
-    if not any(o.row.family == "moving" for o in ops):
-        return True
-    meta = region.x.node._input_metadata[region.x.output]
-    start = torch.arange(torch.Size(meta.shape).numel()).view(tuple(meta.shape))
-    maps: dict[Edge, Tensor] = {region.x: start}
-    for o in [*reversed(ops), op]:
-        arriving = [maps[e] for e, live in zip(o.edges, o.live) if live]
-        if o.row.family == "moving":
-            if len(arriving) != 1 or o.row.shift is not None:
-                return False
-            made = o.forward(arriving[0])
-            for nr, part in enumerate(made if isinstance(made, tuple) else (made,)):
-                maps[o.node, nr] = part
-            continue
-        shape = o.shape
-        wide = [m.expand(shape) for m in arriving]
-        if not all(torch.equal(wide[0], m) for m in wide[1:]):
-            return False
-        maps[o.node, 0] = wide[0]
     return True
 
 
@@ -269,3 +192,33 @@ def _facts(op: Op, below: list[_Facts]) -> _Facts:
         ),
         whole=all(f.whole for f in below) and not drops,
     )
+
+
+# -- divisors ---------------------------------------------------------------------------------------
+
+
+def divided(op: Op) -> int | None:
+    """``a * g`` with g a reciprocal, ``1 / s`` or ``s ** -p``, of anything: the quotient ``a / s``.
+
+    Returns a's number. None if both are reciprocals (then it is 1 over a product), or if g is a scalar
+    function with a finite value at 0, as ``1 / (1 + exp(-s))`` is (a gate: a true product).
+    """
+    if not (op.live[0] and op.live[1]):
+        return None
+    below = [_is_reciprocal(op, edge) for edge in op.edges]
+    return below.index(False) if sum(below) == 1 else None
+
+
+def _is_reciprocal(op: Op, edge: Edge) -> bool:
+    step, _ = chain(op, edge, lambda o: is_move(o) or is_scaling(o))
+    if step is None:
+        return False
+    if step.row.family == "quotient":
+        inverts = step.live == (False, True)
+    else:
+        degree = step.row.degree
+        degree = degree(step) if callable(degree) else degree
+        inverts = step.row.family == "elementwise" and degree is not None and degree < 0
+    if not inverts:
+        return False
+    return composed(step) is None

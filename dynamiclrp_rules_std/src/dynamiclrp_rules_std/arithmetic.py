@@ -14,10 +14,10 @@ from dynamiclrp_core.families import (
     product,
     quotient,
 )
-from dynamiclrp_core.matchers import logsumexp_by_hand
 from dynamiclrp_core.numerics import quotient as divide
 from dynamiclrp_core.numerics import secant
 from dynamiclrp_core.op import Op
+from dynamiclrp_core.softmax_by_hand import logsumexp_by_hand, softmax_by_hand
 from torch import Tensor
 
 
@@ -128,6 +128,7 @@ ROWS = (
         forward=lambda op, x: x.exp(),
         slope=_exp_slope,
         at_zero=1.0,
+        cases=((softmax_by_hand, Gradient()),),
         inverse=lambda op, y: y.log(),
     ),
     elementwise(

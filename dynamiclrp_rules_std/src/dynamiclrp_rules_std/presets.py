@@ -73,6 +73,7 @@ def dynamiclrp(
         linear=LinearRatio(epsilon=epsilon),
         product__all=product,
         elementwise=Identity(),
+        elementwise__composed=Identity(),
     )
 
 

@@ -1,0 +1,169 @@
+"""Walks that matchers rest on: what lies between a node and a tensor, and which entry comes from where.
+
+``peel`` takes back, from the operands of a node, the latest operation again and again until a single
+tensor is left; if only allowed operations were taken back, the node is a function of that tensor (its
+nearest common dominator) alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node
+
+from .node import Address, Edge, metadata
+
+if TYPE_CHECKING:
+    from .op import Op
+    from .rule import Row
+
+# Longest region looked at. Real gates and statistics are below 20 nodes; the bound keeps the cost of
+# the whole sweep linear when everything in a long scan is elementwise.
+REGION = 64
+# A scalar function by hand never has more than a few branches open at once; an elementwise recurrence
+# that reads a new input at each step opens one per step.
+WIDTH = 4
+
+Tensor_ = tuple[Node, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """``nodes`` (latest first) between tensor ``x`` and a node: its output is a function of x."""
+
+    x: Address
+    nodes: tuple[Node, ...]
+
+
+class Peel:
+    """A walk under way: the open ends (``frontier``) and what was taken back so far, latest first."""
+
+    def __init__(self, op: Op, allowed: Callable[[Row], bool], start: Region | None = None) -> None:
+        self.sweep = op.sweep
+        self.allowed = allowed
+        self.taken: list[Node] = [] if start is None else list(start.nodes)
+        ends = [e for e, live in zip(op.edges, op.live) if live] if start is None else [start.x]
+        self.frontier = {cast(Tensor_, e) for e in ends}
+
+    def step(self) -> Op | None:
+        """Take back the latest operation. None if it may not be: not allowed, or a named input."""
+        sweep, position = self.sweep, self.sweep.graph.position
+        node = max(self.frontier, key=lambda t: position[t[0]])[0]
+        below = sweep.op(node)
+        if below is None or not self.allowed(below.row) or len(self.taken) == REGION:
+            return None
+        outputs = {t for t in self.frontier if t[0] is node}
+        if not sweep.targets.isdisjoint(outputs) or not any(below.live):
+            return None  # relevance must be read here, so it may not be passed by
+        self.taken.append(node)
+        self.frontier -= outputs
+        self.frontier |= {cast(Tensor_, e) for e, live in zip(below.edges, below.live) if live}
+        return below
+
+    @property
+    def region(self) -> Region | None:
+        """What was taken back, if a single tensor is left."""
+        if len(self.frontier) > 1:
+            return None
+        return Region(Address(*next(iter(self.frontier))), tuple(self.taken))
+
+
+def peel(op: Op, allowed: Callable[[Row], bool]) -> Region | None:
+    """The nearest tensor of which all live operands of ``op`` are functions through ``allowed`` ops."""
+    walk = Peel(op, allowed)
+    while len(walk.frontier) > 1:
+        if walk.step() is None:
+            return None
+    return walk.region
+
+
+# -- single chains ----------------------------------------------------------------------------------
+
+
+def is_cast(row: Row) -> bool:
+    """Copies and dtype casts: f(x) = x."""
+    return row.copies
+
+
+def is_move(op: Op) -> bool:
+    """Whether ``op`` only moves or copies the entries of one tensor, into one."""
+    row = op.row
+    if len(op.edges) != 1 or row.selects or row.shift is not None or len(metadata(op.node)) > 1:
+        return False
+    return row.family == "moving" or row.copies
+
+
+def is_scaling(op: Op) -> bool:
+    """Whether ``op`` multiplies its one live operand by constants."""
+    row = op.row
+    if sum(op.live) != 1:
+        return False
+    if row.family == "elementwise":
+        return row.degree == 1.0 and row.slope is None and not row.stands_in
+    return row.family == "product" or (row.family == "quotient" and op.live[0])
+
+
+def chain(op: Op, edge: Edge, passed: Callable[[Op], bool]) -> tuple[Op | None, list[Op]]:
+    """From ``edge`` down through ops that are ``passed``: the first that is not, and those passed.
+
+    None where a leaf, a named input or an op without a row ends the chain.
+    """
+    sweep = op.sweep
+    through: list[Op] = []
+    while edge[0] is not None and edge not in sweep.targets:
+        below = sweep.op(edge[0])
+        if below is None or not passed(below):
+            return below, through
+        through.append(below)
+        edge = next((e for e, live in zip(below.edges, below.live) if live), (None, 0))
+    return None, through
+
+
+# -- index maps -------------------------------------------------------------------------------------
+
+
+def numel(x: Address) -> int:
+    """How many entries x has."""
+    return torch.Size(metadata(x.node)[x.output].shape).numel()
+
+
+def entries_of(x: Address) -> Tensor:
+    """The entries of x, numbered."""
+    meta = metadata(x.node)[x.output]
+    return torch.arange(numel(x), device=meta.device).view(tuple(meta.shape))
+
+
+def moved(start: Tensor, through: Sequence[Op]) -> Tensor:
+    """Where numbered entries go through a chain (latest op first) of moves and entrywise ops."""
+    index = start
+    for o in reversed(through):
+        index = o.forward(index) if o.row.family == "moving" else index.expand(o.shape)
+    return index
+
+
+def same_index_map(op: Op, region: Region) -> bool:
+    """Push an arange through the moves: do all paths bring entry k of x to the same place?"""
+    sweep = op.sweep
+    ops = [cast("Op", sweep.op(n)) for n in region.nodes]
+    if not any(o.row.family == "moving" for o in ops):
+        return True
+    maps: dict[Edge, Tensor] = {region.x: entries_of(region.x)}
+    for o in [*reversed(ops), op]:
+        arriving = [maps[e] for e, live in zip(o.edges, o.live) if live]
+        if o.row.family == "moving":
+            if len(arriving) != 1 or o.row.shift is not None:
+                return False
+            made = o.forward(arriving[0])
+            for nr, part in enumerate(made if isinstance(made, tuple) else (made,)):
+                maps[o.node, nr] = part
+            continue
+        shape = o.shape
+        wide = [m.expand(shape) for m in arriving]
+        if not all(torch.equal(wide[0], m) for m in wide[1:]):
+            return False
+        maps[o.node, 0] = wide[0]
+    return True

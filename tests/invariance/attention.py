@@ -1,0 +1,312 @@
+"""Spellings of softmax, attention, position encodings and gated blocks."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .table import Group
+
+SQRT_D = 2.0  # width 4
+
+
+def by_hand(x: Tensor, dim: int = -1) -> Tensor:
+    e = torch.exp(x - x.amax(dim, keepdim=True))
+    return e / e.sum(dim, keepdim=True)
+
+
+SOFTMAX = (
+    Group("softmax", {
+        "torch.softmax": lambda x: x.softmax(-1),
+        "one exp": lambda x: (lambda e: e / e.sum(-1, keepdim=True))(x.exp()),
+        "two exps": lambda x: x.exp() / x.exp().sum(-1, keepdim=True),
+        "amax subtracted": by_hand,
+        "max subtracted": lambda x: (lambda e: e / e.sum(-1, keepdim=True))(
+            (x - x.max(-1, keepdim=True).values).exp()),
+        "detached max": lambda x: (lambda e: e / e.sum(-1, keepdim=True))(
+            (x - x.detach().amax(-1, keepdim=True)).exp()),
+        "whole maximum": lambda x: (lambda e: e / e.sum(-1, keepdim=True))((x - x.max()).exp()),
+        "all spelled twice": lambda x: (x - x.amax(-1, keepdim=True)).exp()
+            / (x - x.amax(-1, keepdim=True)).exp().sum(-1, keepdim=True),
+        "reciprocal": lambda x: (lambda e: e * (1 / e.sum(-1, keepdim=True)))(x.exp()),
+        "power": lambda x: (lambda e: e.sum(-1, keepdim=True) ** -1 * e)(x.exp()),
+        "sum expanded": lambda x: (lambda e: e / e.sum(-1).unsqueeze(-1).expand_as(e))(x.exp()),
+        "transposed": lambda x: (lambda e: (e.t() / e.sum(1)).t())(x.exp()),
+        "two unsqueezes": lambda x: (lambda e: e / e.sum(-1)[:, None])(x.exp()),
+        "exp of log-softmax": lambda x: x.log_softmax(-1).exp(),
+        "exp(x - logsumexp)": lambda x: torch.exp(x - x.logsumexp(-1, keepdim=True)),
+        "exp(x - log sum exp)": lambda x: torch.exp(x - x.exp().sum(-1, keepdim=True).log()),
+        "safe softmax": lambda x: torch.ops.aten._safe_softmax(x, -1),
+        "shifted": lambda x: (x + 5.0).softmax(-1),
+    }),
+    Group("softmax over the first dimension", {
+        "torch.softmax": lambda x: x.softmax(1),
+        "by hand": lambda x: by_hand(x, 1),
+        "transposed": lambda x: x.transpose(1, 2).softmax(-1).transpose(1, 2),
+        "by hand, transposed": lambda x: (lambda e: (e.mT / e.sum(1).unsqueeze(-1)).mT)(x.exp()),
+    }, live=((2, 3, 3),)),
+    Group("log-softmax", {
+        "torch.log_softmax": lambda x: x.log_softmax(-1),
+        "logsumexp": lambda x: x - x.logsumexp(-1, keepdim=True),
+        "by hand": lambda x: x - x.exp().sum(-1, keepdim=True).log(),
+        "max subtracted": lambda x: (lambda u: u - u.exp().sum(-1, keepdim=True).log())(
+            x - x.amax(-1, keepdim=True)),
+        "log(softmax)": lambda x: x.softmax(-1).log(),
+        "log of softmax by hand": lambda x: by_hand(x).log(),
+    }),
+    Group("logsumexp", {
+        "torch.logsumexp": lambda x: x.logsumexp(-1),
+        "by hand": lambda x: x.exp().sum(-1).log(),
+        "max subtracted": lambda x: (x - x.amax(-1, keepdim=True)).exp().sum(-1).log() + x.amax(-1),
+        "detached max": lambda x: (lambda m: (x - m).exp().sum(-1).log() + m[:, 0])(
+            x.detach().amax(-1, keepdim=True)),
+    }),
+    Group("softmax with a sink", {
+        "concatenated": lambda x: torch.cat([x, torch.zeros(3, 1).to(x)], -1).softmax(-1)[:, :-1],
+        "1 + sum": lambda x: (lambda e: e / (1 + e.sum(-1, keepdim=True)))(x.exp()),
+        "reciprocal": lambda x: (lambda e: e * (1 + e.sum(-1, keepdim=True)).reciprocal())(x.exp()),
+    }),
+    Group("softmax with temperature", {
+        "x / t": lambda x, t: (x / t.exp()).softmax(-1),
+        "x * (1 / t)": lambda x, t: (x * (-t).exp()).softmax(-1),
+        "by hand": lambda x, t: by_hand(x / t.exp()),
+    }, constants=((1,),)),
+)  # fmt: skip
+
+
+def eager(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    logits = q @ k.mT / SQRT_D
+    return (logits if mask is None else logits + mask).softmax(-1) @ v
+
+
+def causal(x: Tensor) -> Tensor:
+    return torch.full((3, 3), -torch.inf).triu(1).to(x)
+
+
+QKV = ((2, 2, 3, 4), (2, 2, 5, 4), (2, 2, 5, 4))
+SAME = ((2, 2, 3, 4),) * 3
+GROUPED = ((2, 4, 3, 4), (2, 2, 3, 4), (2, 2, 3, 4))
+
+ATTENTION = (
+    Group("attention", {
+        "SDPA": lambda q, k, v: F.scaled_dot_product_attention(q, k, v),
+        "eager": eager,
+        "scaled queries": lambda q, k, v: ((q / SQRT_D) @ k.mT).softmax(-1) @ v,
+        "both scaled": lambda q, k, v: ((q * SQRT_D**-0.5) @ (k * SQRT_D**-0.5).mT).softmax(-1) @ v,
+        "einsum": lambda q, k, v: torch.einsum("bhqk,bhkd->bhqd",
+            (torch.einsum("bhqd,bhkd->bhqk", q, k) / SQRT_D).softmax(-1), v),
+        "baddbmm": lambda q, k, v: (torch.baddbmm(torch.zeros(4, 3, 5).to(q), q.flatten(0, 1),
+            k.flatten(0, 1).mT, beta=0.0, alpha=0.5).softmax(-1) @ v.flatten(0, 1)).view(2, 2, 3, 4),
+        "softmax by hand": lambda q, k, v: by_hand(q @ k.mT / SQRT_D) @ v,
+        "normalised after": lambda q, k, v: (lambda e: (e / e.sum(-1, keepdim=True)) @ v)(
+            torch.exp(q @ k.mT / SQRT_D)),
+        "float32 softmax": lambda q, k, v: torch.softmax(q @ k.mT / SQRT_D, -1, dtype=torch.float64)
+            .to(q.dtype) @ v,
+        "keys transposed": lambda q, k, v: (k @ q.mT / SQRT_D).softmax(-2).mT @ v,
+        "products and sums": lambda q, k, v: ((q.unsqueeze(-2) * k.unsqueeze(-3)).sum(-1) / SQRT_D)
+            .softmax(-1) @ v,
+        "a head at a time": lambda q, k, v: torch.stack(
+            [eager(q[:, h], k[:, h], v[:, h]) for h in range(2)], 1),
+    }, live=QKV),
+    Group("causal attention", {
+        "is_causal": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
+        "additive": lambda q, k, v: eager(q, k, v, causal(q)),
+        "lowest number": lambda q, k, v: eager(q, k, v, causal(q).clamp(min=torch.finfo(q.dtype).min)),
+        "masked_fill": lambda q, k, v: (q @ k.mT / SQRT_D).masked_fill(causal(q) < 0, -torch.inf)
+            .softmax(-1) @ v,
+        "where": lambda q, k, v: torch.where(causal(q) == 0, q @ k.mT / SQRT_D, -torch.inf).softmax(-1) @ v,
+        "SDPA, boolean": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, causal(q) == 0),
+        "SDPA, additive": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, causal(q)),
+    }, live=SAME),
+    Group("self-attention of one tensor", {
+        "SDPA": lambda x: F.scaled_dot_product_attention(x, x, x),
+        "eager": lambda x: eager(x, x, x),
+        "clones": lambda x: eager(x.clone(), x.clone(), x.clone()),
+    }, live=((2, 2, 3, 4),)),
+    Group("grouped queries", {
+        "enable_gqa": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, enable_gqa=True),
+        "repeat_interleave": lambda q, k, v: eager(
+            q, k.repeat_interleave(2, 1), v.repeat_interleave(2, 1)),
+        "expanded": lambda q, k, v: eager(q, *(
+            t[:, :, None].expand(2, 2, 2, 3, 4).reshape(2, 4, 3, 4) for t in (k, v))),
+        "stacked": lambda q, k, v: eager(q, *(torch.stack([t, t], 2).flatten(1, 2) for t in (k, v))),
+        "groups of queries": lambda q, k, v: eager(
+            q.view(2, 2, 2, 3, 4), k.unsqueeze(2), v.unsqueeze(2)).flatten(1, 2),
+        "index": lambda q, k, v: eager(q, k[:, [0, 0, 1, 1]], v[:, [0, 0, 1, 1]]),
+    }, live=GROUPED),
+)  # fmt: skip
+
+
+# -- multi-head attention with its projections ------------------------------------------------------
+
+
+def _heads(t: Tensor) -> Tensor:
+    return t.view(2, 3, 2, 2).transpose(1, 2)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, o: Tensor) -> Tensor:
+    """Two heads of width 2."""
+    p = (_heads(q) @ _heads(k).mT / 2**0.5).softmax(-1)
+    return F.linear((p @ _heads(v)).transpose(1, 2).reshape(2, 3, 4), o)
+
+
+def _fused_projection(x: Tensor, w: Tensor, b: Tensor, o: Tensor) -> Tensor:
+    return _attend(*F.linear(x, w, b).chunk(3, -1), o)
+
+
+def _three_projections(x: Tensor, w: Tensor, b: Tensor, o: Tensor) -> Tensor:
+    return _attend(*(F.linear(x, wi, bi) for wi, bi in zip(w.chunk(3), b.chunk(3))), o)
+
+
+def _unbound(x: Tensor, w: Tensor, b: Tensor, o: Tensor) -> Tensor:
+    """As timm spells it: reshape, permute, unbind."""
+    q, k, v = F.linear(x, w, b).reshape(2, 3, 3, 2, 2).permute(2, 0, 3, 1, 4).unbind(0)
+    out = F.scaled_dot_product_attention(q, k, v)
+    return F.linear(out.transpose(1, 2).reshape(2, 3, 4), o)
+
+
+def _module(weights: bool):  # type: ignore[no-untyped-def]
+    def attend(x: Tensor, w: Tensor, b: Tensor, o: Tensor) -> Tensor:
+        made, _ = F.multi_head_attention_forward(
+            *(x.transpose(0, 1),) * 3, 4, 2, w, b, None, None, False, 0.0, o, None, need_weights=weights
+        )  # fmt: skip
+        return made.transpose(0, 1)
+
+    return attend
+
+
+def _nn_module(x: Tensor, w: Tensor, b: Tensor, o: Tensor) -> Tensor:
+    module = nn.MultiheadAttention(4, 2, batch_first=True, dtype=x.dtype)
+    parameters = {"in_proj_weight": w, "in_proj_bias": b, "out_proj.weight": o,
+        "out_proj.bias": torch.zeros(4).to(x)}  # fmt: skip
+    return torch.func.functional_call(module, parameters, (x, x, x))[0]
+
+
+def _einsum_heads(x: Tensor, w: Tensor, b: Tensor, o: Tensor) -> Tensor:
+    q, k, v = (
+        torch.einsum("btd,hed->bhte", x, wi.view(2, 2, 4)) + bi.view(1, 2, 1, 2)
+        for wi, bi in zip(w.split(4), b.split(4))
+    )
+    p = torch.einsum("bhqe,bhke->bhqk", q, k).div(2**0.5).softmax(-1)
+    return torch.einsum("bhqk,bhke,dhe->bqd", p, v, o.view(4, 2, 2))
+
+
+BLOCKS = (
+    Group("multi-head attention", {
+        "three projections": _three_projections,
+        "one projection, chunked": _fused_projection,
+        "one projection, unbound": _unbound,
+        "einsum over heads": _einsum_heads,
+        "multi_head_attention_forward": _module(False),
+        "with weights": _module(True),
+        "nn.MultiheadAttention": _nn_module,
+    }, live=((2, 3, 4),), constants=((12, 4), (12,), (4, 4))),
+    Group("SwiGLU", {
+        "two projections": lambda x, g, u, d: (F.silu(x @ g) * (x @ u)) @ d,
+        "fused, chunk": lambda x, g, u, d: (lambda a, b: (F.silu(a) * b) @ d)(
+            *(x @ torch.cat([g, u], 1)).chunk(2, -1)),
+        "fused, split": lambda x, g, u, d: (lambda a, b: (b * F.silu(a)) @ d)(
+            *(x @ torch.cat([g, u], 1)).split(5, -1)),
+        "fused, slices": lambda x, g, u, d: (lambda h: (F.silu(h[..., :5]) * h[..., 5:]) @ d)(
+            x @ torch.cat([g, u], 1)),
+        "fused, interleaved": lambda x, g, u, d: (lambda h: (F.silu(h[..., ::2]) * h[..., 1::2]) @ d)(
+            x @ torch.stack([g, u], 2).flatten(1)),
+        "fused, unbind": lambda x, g, u, d: (lambda a, b: (F.silu(a) * b) @ d)(
+            *(x @ torch.cat([g, u], 1)).view(2, 3, 2, 5).unbind(2)),
+        "silu by hand": lambda x, g, u, d: (lambda a: (a * torch.sigmoid(a) * (x @ u)) @ d)(x @ g),
+        "silu as a quotient": lambda x, g, u, d: (lambda a: ((x @ u) * (a / (1 + (-a).exp()))) @ d)(x @ g),
+        "glu": lambda x, g, u, d: (lambda a: ((x @ u) * F.glu(torch.cat([a, a], -1))) @ d)(x @ g),
+    }, live=((2, 3, 4),), constants=((4, 5), (4, 5), (5, 4))),
+    Group("GLU", {
+        "product": lambda x: x[..., :2] * torch.sigmoid(x[..., 2:]),
+        "chunk": lambda x: (lambda a, b: torch.sigmoid(b) * a)(*x.chunk(2, -1)),
+        "sigmoid by hand": lambda x: (lambda a, b: a * (1 / (1 + torch.exp(-b))))(*x.chunk(2, -1)),
+        "F.glu": lambda x: F.glu(x, -1),
+    }),
+    Group("squeeze and excite", {
+        "mean and linear": lambda x, a, b: x * torch.sigmoid(
+            F.linear(F.relu(F.linear(x.mean((2, 3)), a)), b))[:, :, None, None],
+        "keepdim and conv": lambda x, a, b: x * F.conv2d(F.relu(F.conv2d(
+            x.mean((2, 3), keepdim=True), a[:, :, None, None])), b[:, :, None, None]).sigmoid(),
+        "adaptive pooling": lambda x, a, b: torch.sigmoid(F.conv2d(F.relu(F.conv2d(
+            F.adaptive_avg_pool2d(x, 1), a[:, :, None, None])), b[:, :, None, None])) * x,
+        "average pooling": lambda x, a, b: x * torch.sigmoid(
+            F.relu(F.avg_pool2d(x, 3).flatten(1) @ a.t()) @ b.t()).view(2, 4, 1, 1),
+        "sum and expand": lambda x, a, b: x * torch.sigmoid(F.linear(F.relu(F.linear(
+            x.flatten(2).sum(-1) / 9, a)), b)).view(2, 4, 1, 1).expand_as(x),
+        "einsum": lambda x, a, b: torch.einsum("bchw,bc->bchw", x, torch.sigmoid(
+            F.linear(F.relu(F.linear(x.mean((2, 3)), a)), b))),
+        "sigmoid by hand": lambda x, a, b: x * (1 / (1 + torch.exp(-F.linear(
+            F.relu(F.linear(x.mean((2, 3)), a)), b))))[:, :, None, None],
+    }, live=((2, 4, 3, 3),), constants=((2, 4), (4, 2))),
+)  # fmt: skip
+
+
+# -- rotary position encoding -----------------------------------------------------------------------
+
+ANGLES = torch.arange(3, dtype=torch.float64)[:, None] * torch.tensor([1.0, 0.1], dtype=torch.float64)
+
+
+def _cos_sin(x: Tensor) -> tuple[Tensor, Tensor]:
+    return ANGLES.cos().to(x), ANGLES.sin().to(x)
+
+
+def _rotate_half(x: Tensor) -> Tensor:
+    cos, sin = (torch.cat([t, t], -1) for t in _cos_sin(x))
+    return x * cos + torch.cat([-x[..., 2:], x[..., :2]], -1) * sin
+
+
+def _halves(x: Tensor) -> Tensor:
+    cos, sin = _cos_sin(x)
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+
+
+def _rotated_by_roll(x: Tensor) -> Tensor:
+    cos, sin = (torch.cat([t, t], -1) for t in _cos_sin(x))
+    return x * cos + x.roll(2, -1) * torch.tensor([-1, -1, 1, 1]).to(x) * sin
+
+
+def _complex(x: Tensor) -> Tensor:
+    pairs = torch.view_as_complex(x.unflatten(-1, (2, 2)).transpose(-1, -2).contiguous())
+    turned = pairs * torch.polar(torch.ones_like(ANGLES), ANGLES).to(pairs.dtype)
+    return torch.view_as_real(turned).transpose(-1, -2).flatten(-2)
+
+
+def _interleaved(x: Tensor) -> Tensor:
+    cos, sin = _cos_sin(x)
+    even, odd = x[..., ::2], x[..., 1::2]
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2)
+
+
+def _interleaved_by_rotation(x: Tensor) -> Tensor:
+    cos, sin = (t.repeat_interleave(2, -1) for t in _cos_sin(x))
+    return x * cos + torch.stack([-x[..., 1::2], x[..., ::2]], -1).flatten(-2) * sin
+
+
+def _interleaved_complex(x: Tensor) -> Tensor:
+    pairs = torch.view_as_complex(x.unflatten(-1, (2, 2)))
+    return torch.view_as_real(pairs * torch.polar(torch.ones_like(ANGLES), ANGLES)).flatten(-2)
+
+
+def _rotation_matrices(x: Tensor) -> Tensor:
+    cos, sin = _cos_sin(x)
+    turn = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
+    return torch.einsum("tpij,btpj->btpi", turn, x.unflatten(-1, (2, 2))).flatten(-2)
+
+
+ROTARY = (
+    Group("rotary, halves", {
+        "rotate_half": _rotate_half,
+        "halves": _halves,
+        "roll": _rotated_by_roll,
+        "complex": _complex,
+    }, live=((2, 3, 4),)),
+    Group("rotary, interleaved", {
+        "stack": _interleaved,
+        "rotation": _interleaved_by_rotation,
+        "matrices": _rotation_matrices,
+        "complex": _interleaved_complex,
+    }, live=((2, 3, 4),)),
+)  # fmt: skip

@@ -1,0 +1,88 @@
+"""Every spelling of a computation gives the map of the first one."""
+
+from __future__ import annotations
+
+import dynamiclrp_core as lrp
+import pytest
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from .attention import ATTENTION, BLOCKS, ROTARY, SOFTMAX
+from .linear import LINEAR, MOVES, SUMS
+from .norms import NORMS
+from .scalars import FUNCTIONS, GATES
+from .table import Group, Spelling, agree, explain
+
+GROUPS: tuple[Group, ...] = (
+    *GATES, *FUNCTIONS, *NORMS, *SOFTMAX, *ATTENTION, *BLOCKS, *ROTARY, *LINEAR, *SUMS, *MOVES,
+)  # fmt: skip
+PAIRS = [pytest.param(g, s, id=f"{g.name}-{s}") for g in GROUPS for s in g.spellings if s != g.first]
+ALL = [pytest.param(g, s, id=f"{g.name}-{s}") for g in GROUPS for s in g.spellings]
+# The stabiliser is per node, so a spelling of more nodes has more of them: small, it must not matter.
+RULES = {"default": lrp.preset("default"), "epsilon": lrp.preset("epsilon", epsilon=1e-10)}
+# What passes float32 on the way cannot agree better than that.
+ROUNDED = ("Llama", "float32")
+
+
+@pytest.mark.parametrize("rules", RULES)
+@pytest.mark.parametrize(("group", "spelling"), PAIRS)
+def test_one_map(group: Group, spelling: str, rules: str) -> None:
+    """Trainable and frozen weights; every subset of the live tensors a group of several is made of."""
+    live, constants = group.tensors()
+    f, first = group.spellings[spelling], group.spellings[group.first]
+    torch.testing.assert_close(f(*live, *constants), first(*live, *constants), rtol=1e-6, atol=1e-6)
+    subsets = [None] if len(live) == 1 else [None, *((i,) for i in range(len(live)))]
+    for trainable in (True, False):
+        for inputs in subsets:
+            live, constants = group.tensors(trainable=trainable)
+            expected = explain(first, live, constants, RULES[rules], inputs)
+            made = explain(f, live, constants, RULES[rules], inputs)
+            agree(made, expected, 1e-5 if spelling in ROUNDED else 1e-7)
+
+
+@pytest.mark.parametrize(("group", "spelling"), PAIRS)
+def test_one_map_in_float32(group: Group, spelling: str) -> None:
+    live, constants = group.tensors(torch.float32)
+    expected = explain(group.spellings[group.first], live, constants)
+    agree(explain(group.spellings[spelling], live, constants), expected, 2e-4)
+
+
+@pytest.mark.parametrize(("group", "spelling"), [p for p in PAIRS if p.values[0].layer])
+def test_one_layer_at_any_epsilon(group: Group, spelling: str) -> None:
+    """However a layer and its bias are spelled, one stabiliser divides their sum."""
+    live, constants = group.tensors()
+    rules = lrp.preset("epsilon", epsilon=0.3)
+    expected = explain(group.spellings[group.first], live, constants, rules)
+    agree(explain(group.spellings[spelling], live, constants, rules), expected, 1e-7)
+
+
+@pytest.mark.parametrize(("group", "spelling"), ALL)
+def test_checkpointed(group: Group, spelling: str) -> None:
+    f = group.spellings[spelling]
+    live, constants = group.tensors()
+    expected = explain(f, live, constants)
+
+    def wrapped(reentrant: bool) -> Spelling:
+        return lambda *tensors: checkpoint(f, *tensors, use_reentrant=reentrant)
+
+    for reentrant in (False, True):
+        agree(explain(wrapped(reentrant), live, constants), expected, 1e-9)
+
+
+@pytest.mark.parametrize(("group", "spelling"), ALL)
+def test_a_recording_changes_nothing(group: Group, spelling: str) -> None:
+    """Where a value can be had without ``record()`` the map is the same; else an error says so."""
+    f = group.spellings[spelling]
+    live, constants = group.tensors()
+    expected = explain(f, live, constants)
+    try:
+        made = explain(f, live, constants, recorded=False)
+    except lrp.Unrecoverable as error:
+        assert "record()" in str(error)
+        return
+    agree(made, expected, 1e-9)
+
+
+@pytest.mark.parametrize(("group", "spelling"), [p for p in ALL if p.values[0].batched])
+def test_batch_is_singles(group: Group, spelling: str) -> None:
+    pass
