@@ -2,17 +2,19 @@
 
     python benchmarks/faithfulness.py [--seeds 5] [--quick] [--only text|pixels]
 
-Text: a tiny GPT-2, Llama and BERT learn to name the digit that follows a marker among other digits. So the evidence is
-known: the digit (top-1: does the largest relevance fall on it?) and the marker before it (IoU of the two tokens of
-largest relevance with these two). Pixels: scikit-learn's digits, a CNN and a tiny ViT; features are
-replaced by their mean over the data, most relevant first (MoRF) or least relevant first (LeRF), and the probability of
-the predicted class is averaged over all steps; ABPC = LeRF - MoRF. Rows "LXT" and "zennit" appear where those
-packages import. Every figure: mean over seeds (of training, data and examples) and standard deviation.
+Text: a tiny GPT-2, Llama and BERT learn to name the digit that follows a marker among other digits, so the
+evidence is known. top-1: does the largest relevance fall on that digit; "of both": on it or on the marker;
+IoU: of the two tokens of largest relevance with these two. Pixels: scikit-learn's digits, a CNN and a tiny
+ViT; pixels are replaced by their mean over the data, most relevant first (MoRF) or least relevant first
+(LeRF), and the probability of the predicted class is averaged over all steps; ABPC = LeRF - MoRF. Rows of LXT
+and zennit appear where those packages import. Figures: mean over seeds (of training, data and examples) and
+standard deviation.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import statistics
 import warnings
@@ -25,6 +27,7 @@ import dynamiclrp_core as lrp
 import torch
 import torch.nn.functional as F
 from dynamiclrp_core.demo import Digits, digit_reader, digits
+from dynamiclrp_rules_attention import constant_weights
 from torch import Tensor, nn
 
 Forward = Callable[[Tensor], Tensor]
@@ -34,13 +37,19 @@ Table = dict[str, dict[str, dict[str, list[float]]]]  # model -> method -> metri
 
 def ours(name: str, **parameters: Any) -> Method:
     """A rule set of this library."""
+    return partial(by_rules, lrp.preset(name, **parameters))
 
-    def relevance(f: Forward, x: Tensor) -> Tensor:
-        with lrp.record():
-            y = f(x)
-        return lrp.relevance(y, x, rules=lrp.preset(name, **parameters))[0]
 
-    return relevance
+def by_rules(rules: lrp.Rules, f: Forward, x: Tensor) -> Tensor:
+    with lrp.record():
+        y = f(x)
+    return lrp.relevance(y, x, rules=rules)[0]
+
+
+def dynamiclrp_vit() -> Method:
+    """The setting of the DynamicLRP paper for ViT."""
+    rules = lrp.preset("dynamiclrp", layer="gamma", gamma=0.001) | constant_weights()
+    return partial(by_rules, rules | lrp.override(ConvolutionBackward0=lrp.Gamma(gamma=130)))
 
 
 def input_times_gradient(f: Forward, x: Tensor) -> Tensor:
@@ -92,13 +101,14 @@ VIT: dict[str, Method] = {
     "cp-lrp": ours("cp-lrp"),
     "cp-lrp, gamma=0.05, conv_gamma=0.25": ours("cp-lrp", gamma=0.05, conv_gamma=0.25, epsilon=1e-6),
     "dynamiclrp": ours("dynamiclrp"),
+    "dynamiclrp, the paper's for ViT": dynamiclrp_vit(),
     **PEERS,
 }
 
 
 # -- text -------------------------------------------------------------------------------------------------
 
-VALUES, LENGTH = 8, 16
+VALUES, LENGTH = 8, 12
 MARKER, ASK, VOCABULARY = VALUES, VALUES + 1, VALUES + 2
 
 
@@ -109,13 +119,16 @@ class Reader(nn.Module):
         super().__init__()
         import transformers
 
+        # From the module itself: LXT replaces its classes.
+        classes = importlib.import_module(f"transformers.models.{family.lower()}.modeling_{family.lower()}")
         sizes = dict(
             vocab_size=VOCABULARY, hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
             intermediate_size=128, max_position_embeddings=LENGTH, attn_implementation="sdpa",
-            bos_token_id=None, eos_token_id=None, pad_token_id=None,
+            bos_token_id=None, eos_token_id=None, pad_token_id=None, resid_pdrop=0.0, embd_pdrop=0.0,
+            attn_pdrop=0.0, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
         )  # fmt: skip
         config = getattr(transformers, f"{family}Config")(**sizes)
-        self.body = getattr(transformers, f"{family}Model")(config)
+        self.body = getattr(classes, f"{family}Model")(config)
         self.head = nn.Linear(64, VALUES)
         self.position = 0 if family == "Bert" else -1
 
@@ -189,7 +202,6 @@ def text(table: Table, seeds: int, quick: bool) -> None:
 def lxt_text(table: Table, models: dict[tuple[str, int], Reader], quick: bool) -> None:
     """LXT patches classes for good, so it comes last, on models built anew from its classes."""
     try:
-        allow_torchvision()
         import lxt.efficient.models as patches
         from lxt.efficient import monkey_patch
     except Exception as error:
@@ -319,26 +331,9 @@ def show(table: Table) -> None:
         print(f"**{model}** (accuracy {statistics.mean(first['accuracy']):.3f})\n")
         print("| method | " + " | ".join(metrics) + " |\n" + "|---" * (len(metrics) + 1) + "|")
         for name, kept in methods.items():
-            cells = [
-                f"{statistics.mean(kept[m]):.3f} ± {statistics.pstdev(kept[m]):.3f}" for m in metrics
-            ]
+            cells = [f"{statistics.mean(kept[m]):.3f} ± {statistics.pstdev(kept[m]):.3f}" for m in metrics]
             print(f"| {name} | " + " | ".join(cells) + " |")
         print()
-
-
-def allow_torchvision() -> None:
-    """LXT imports torchvision; a build for another device lacks its kernels, which nobody needs here."""
-    import importlib.util
-
-    if importlib.util.find_spec("torchvision") is None:
-        return
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets) -> Tensor")
-        allow_torchvision.kept = library  # type: ignore[attr-defined]
 
 
 def main() -> None:

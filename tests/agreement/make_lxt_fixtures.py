@@ -1,8 +1,8 @@
 """Writes lxt/NAME.json: what LXT 2.1 says of the tiny models. Not a test; run by hand.
 
-In an environment of its own: torch, lxt 2.1, transformers 4.52 (LXT's BERT does not import under 5):
+In an environment of its own (LXT's BERT does not import under transformers 5):
 
-    pip install lxt==2.1 transformers==4.52.4 && python tests/agreement/make_lxt_fixtures.py
+    pip install lxt==2.1 transformers==4.52.4 torchvision && python tests/agreement/make_lxt_fixtures.py
 
 LXT patches classes for good, so every model and rule set gets a process of its own.
 """
@@ -23,16 +23,6 @@ sys.path.insert(0, str(HERE.parents[1]))
 from tests.agreement.tiny import MODELS, explained, given  # noqa: E402
 
 RULES = ("attnlrp", "cp-lrp")
-
-
-def without_torchvision_kernels() -> None:
-    """LXT imports torchvision's ViT. Its kernels (built for CUDA) are not needed: let it import."""
-    import torch
-
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets) -> Tensor")
-    without_torchvision_kernels.kept = library  # type: ignore[attr-defined]
 
 
 def patch(name: str, rules: str) -> None:
@@ -73,7 +63,6 @@ def patch(name: str, rules: str) -> None:
 
 def one(name: str, rules: str) -> dict[str, Any]:
     """Relevance by LXT: input times the patched gradient."""
-    without_torchvision_kernels()
     patch(name, rules)
     model = MODELS[name]("sdpa" if name == "bert" else "eager")
     x = given(name)

@@ -9,7 +9,7 @@ from dynamiclrp_core.hookspecs import hookimpl
 from dynamiclrp_core.rule import Row, Rules
 
 from . import norm, sdpa, softmax
-from .presets import PRESETS
+from .presets import PRESETS, constant_weights
 
 if TYPE_CHECKING:
     from dynamiclrp_core.samples import Sample
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 DYNAMICLRP_PACK_API = 1
 
 TABLES = (softmax, norm, sdpa)
+
+__all__ = ["constant_weights"]
 
 
 @hookimpl

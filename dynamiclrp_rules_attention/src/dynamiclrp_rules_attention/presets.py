@@ -55,6 +55,23 @@ class NormIdentity(Rule):
         return [Value(self.only(r)), *[None] * (len(op.edges) - 1)]
 
 
+def constant_weights() -> Rules:
+    """Attention weights are constants: nothing passes a softmax, all of ``softmax(...) @ v`` goes to v.
+
+    To be put on top of any preset. DynamicLRP's setting for ViT (arXiv 2512.07010) is
+    ``preset("dynamiclrp", layer="gamma", gamma=0.001) | constant_weights() |
+    override(ConvolutionBackward0=Gamma(gamma=130))``.
+    """
+    return override(
+        "constant weights",
+        softmax=Stop(),
+        LogSoftmaxBackward0=Gradient(),  # an output, not a weighting
+        quotient__softmax_by_hand=Stop(),
+        attention=ValuesOnly(),
+        affine__bilinear=SignalTakesAll(gates="softmax"),
+    )
+
+
 def _rules(
     name: str,
     softmax: Softmax,
@@ -76,24 +93,16 @@ def _rules(
     if norm != "scale":
         held = HeldStatistics() if norm == "statistics" else NormIdentity()
         chosen["NativeLayerNormBackward0"] = held
-    if gate == "signal":
-        chosen["product"] = SignalTakesAll()
-    if softmax == "stop":
-        chosen |= {
-            "softmax": Stop(),
-            "LogSoftmaxBackward0": Gradient(),  # an output, not a weighting
-            "quotient__softmax_by_hand": Stop(),
-            "attention": ValuesOnly(),
-            "affine__bilinear": SignalTakesAll(gates="softmax"),
-            "product": SignalTakesAll(gates="all" if gate == "signal" else "softmax"),
-        }
-    elif explicit:
+    if gate == "signal" or softmax == "stop":
+        chosen["product"] = SignalTakesAll(gates="all" if gate == "signal" else "softmax")
+    if explicit and softmax == "taylor":
         chosen |= {
             "softmax": SoftmaxTaylor(),
             "attention": ExplicitAttention(),
             "affine__bilinear": HalfSplit(epsilon=1e-12),
         }
-    return override(name, **chosen)
+    made = override(name, **chosen)
+    return made | constant_weights() if softmax == "stop" else made
 
 
 def attnlrp(
@@ -136,4 +145,4 @@ def cp_lrp(
 
 PRESETS: dict[str, Callable[..., Rules]] = {"attnlrp": attnlrp, "cp-lrp": cp_lrp}
 
-__all__ = ["PRESETS", "HeldStatistics", "NormIdentity", "attnlrp", "cp_lrp"]
+__all__ = ["PRESETS", "HeldStatistics", "NormIdentity", "attnlrp", "constant_weights", "cp_lrp"]
