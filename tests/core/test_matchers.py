@@ -324,3 +324,25 @@ def test_constant_over_x_is_elementwise() -> None:
     for f in (lambda x: c / x, lambda x: x**-1, lambda x: x.reciprocal()):
         (r,) = lrp.relevance(f(x), x)
         torch.testing.assert_close(r, f(x).detach())
+
+
+# -- matchers as scopes ------------------------------------------------------------------------------
+
+
+def test_a_scope_may_answer_with_operand_0() -> None:
+    """What a matcher finds may be operand number 0: still a match, so the row's own matchers are asked."""
+
+    def first(op: lrp.Op) -> int:
+        return 0
+
+    def second(op: lrp.Op) -> int:
+        return 1
+
+    x = x_of(5)
+    for scope in (first, second):
+        rules = lrp.load_rules().where(scope, lrp.override(product__statistic=lrp.ProductRatio()))
+        run = lrp.propagate(x * x.pow(2).mean().rsqrt(), x, rules=rules)
+        assert sum("ProductRatio" in rule for rule in run.rules_used) == 1
+        rules = lrp.load_rules().where(scope, lrp.override(product__gate=lrp.ProductRatio()))
+        run = lrp.propagate(x * x.pow(2).mean().rsqrt(), x, rules=rules)
+        assert not any("ProductRatio" in rule for rule in run.rules_used)  # it is no gate

@@ -302,7 +302,8 @@ def _both(a: Matcher | None, b: Matcher | None) -> Matcher | None:
         return a or b
 
     def both(op: Op) -> Any:
-        return a(op) and b(op)
+        first = a(op)  # 0 is a match: operand number 0
+        return None if first is None or first is False else b(op)
 
     both.__name__ = b.__name__
     return both

@@ -1,14 +1,15 @@
-"""The attention pack: softmax, fused attention, layer norm."""
+"""The attention pack: softmax, fused attention, layer norm; presets attnlrp and cp-lrp."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from dynamiclrp_core.hookspecs import hookimpl
-from dynamiclrp_core.rule import Row
+from dynamiclrp_core.rule import Row, Rules
 
 from . import norm, sdpa, softmax
+from .presets import PRESETS, constant_weights
 
 if TYPE_CHECKING:
     from dynamiclrp_core.samples import Sample
@@ -17,10 +18,17 @@ DYNAMICLRP_PACK_API = 1
 
 TABLES = (softmax, norm, sdpa)
 
+__all__ = ["constant_weights"]
+
 
 @hookimpl
 def dynamiclrp_rules() -> Iterable[Row]:
     return [row for table in TABLES for row in table.ROWS]
+
+
+@hookimpl
+def dynamiclrp_presets() -> Mapping[str, Callable[..., Rules]]:
+    return PRESETS
 
 
 @hookimpl

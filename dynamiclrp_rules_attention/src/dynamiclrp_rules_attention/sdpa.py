@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from dynamiclrp_core.defaults import Gradient
+from dynamiclrp_core.defaults import Gradient, Stop
 from dynamiclrp_core.families import custom
 from dynamiclrp_core.op import Op
-from dynamiclrp_core.rule import Entries, Row
+from dynamiclrp_core.rule import Entries, Row, Rule
 from torch import Tensor
 
 
@@ -22,14 +22,31 @@ class FusedAttention(Gradient):
     """
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        grads = op.backward(*c)
+        entries = [None if g is None else g * f for g, f in zip(grads, self.shares(op))]
+        self._book(op, c, entries)
+        return entries
+
+    @staticmethod
+    def shares(op: Op) -> tuple[float, float, float, float]:
+        """The factors of q, k, v and the bias."""
         q, k, v = op.live[:3]
         outer = 0.5 if v and (q or k) else 1.0
         inner = 0.5 if q and k else 1.0
-        factors = (outer * inner, outer * inner, outer, outer)
-        grads = op.backward(*c)
-        entries = [None if g is None else g * f for g, f in zip(grads, factors)]
-        self._book(op, c, entries)
-        return entries
+        return outer * inner, outer * inner, outer, outer
+
+
+class ValuesOnly(Rule):
+    """CP-LRP (arXiv 2202.07304): attention weights are constants, all goes to v (``0, 0, c_v``).
+
+    Where v is not live nothing passes: all is booked as stopped.
+    """
+
+    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        if not op.live[2]:
+            return Stop().coefficient(op, *c)
+        of_v = op.backward(*c)[2]
+        return [of_v if i == 2 else None for i in range(len(op.edges))]
 
 
 def _attention(op: Op, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -1,0 +1,80 @@
+"""Who is the gate? In a product of two live tensors, CP-LRP and LSTM rules give all to the signal.
+
+Which factor is the gate is read off the graph: it is the one that was squashed last.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from dynamiclrp_core.defaults import Product
+from dynamiclrp_core.matchers import gate, softmax_by_hand
+from dynamiclrp_core.node import Edge
+from dynamiclrp_core.op import Op
+from dynamiclrp_core.rule import Entries
+from torch import Tensor
+
+SOFTMAX, SQUASHED, ACTIVATED, SIGNAL = 3, 2, 1, 0
+SCALINGS = {"MulBackward1", "DivBackward1", "NegBackward0", "NativeDropoutBackward0"}
+
+
+def rank(op: Op, edge: Edge) -> int:
+    """How gate-like a factor is, seen through moves, casts and scalings by what is not live.
+
+    3 a softmax (attention weights, router weights, also normalised by their sum); 2 a function that is
+    not 0 at 0 (sigmoid, hard-sigmoid, softplus, exp): it carries no signal of its own; 1 any other
+    activation (SiLU, GELU, tanh, ReLU, fused or by hand); 0 anything else.
+    """
+    while edge[0] is not None:
+        made = op.sweep.op(edge[0])
+        if made is None:
+            return SIGNAL
+        row = made.row
+        if row.family == "softmax":
+            return SOFTMAX
+        if row.family == "quotient" and made.live[0]:
+            if softmax_by_hand(made):
+                return SOFTMAX
+            edge = made.edges[0]  # whatever it is divided by, the numerator says what it is
+            continue
+        if row.family == "product" and sum(made.live) == 2:
+            return ACTIVATED if gate(made) is not None else SIGNAL
+        scales = row.family == "product" or row.copies or row.node in SCALINGS
+        if scales or (row.family == "moving" and len(made.edges) == 1):
+            edge = made.edges[made.live.index(True)] if True in made.live else (None, 0)
+            continue
+        if row.family != "elementwise":
+            return SIGNAL
+        return SQUASHED if made.offset != 0 else ACTIVATED
+    return SIGNAL
+
+
+def signal(op: Op, gates: Literal["softmax", "all"] = "all") -> int | None:
+    """Number of the factor that is not the gate; None if neither is, or both alike."""
+    factors = [i for i in op.row.factors if op.live[i]]
+    if len(factors) < 2:
+        return None
+    ranks = [rank(op, op.edges[i]) for i in factors]
+    if ranks[0] == ranks[1] or (gates == "softmax" and max(ranks) < SOFTMAX):
+        return None
+    return factors[0] if ranks[0] < ranks[1] else factors[1]
+
+
+class SignalTakesAll(Product):
+    """All of a product to its signal, nothing to its gate (Arras et al. 2017; CP-LRP, arXiv 2202.07304).
+
+    ``gates="softmax"``: only attention and router weights count as gates. Where neither factor is a
+    gate, or both alike, each takes half.
+    """
+
+    gates: Literal["softmax", "all"] = "all"
+
+    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        taker = signal(op, self.gates)
+        if taker is None:
+            return super().coefficient(op, *c)
+        entries: list[Tensor | None] = [None] * len(op.edges)
+        for i, wanted in enumerate(op.wanted):
+            if wanted and (i == taker or i not in op.row.factors):
+                entries[i] = op.pull(self.only(c), i)
+        return entries

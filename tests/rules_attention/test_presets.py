@@ -1,0 +1,222 @@
+"""AttnLRP and CP-LRP against their definitions in loops, and the fused rules against their twins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import product
+
+import dynamiclrp_core as lrp
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def normal(seed: int, *shape: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+
+
+def head(q: Tensor, k: Tensor, v: Tensor, r: Tensor, causal: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """AttnLRP of one head, entry by entry: relevance of q, k, v for relevance r of the output."""
+    (n, d), m = q.shape, len(k)
+    rq, rk, rv = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
+    for i in range(n):
+        seen = range(i + 1) if causal else range(m)
+        raw = {j: sum(float(q[i, e] * k[j, e]) for e in range(d)) for j in seen}
+        s = {j: raw[j] / math.sqrt(d) for j in seen}
+        whole = sum(math.exp(x) for x in s.values())
+        p = {j: math.exp(s[j]) / whole for j in seen}
+        r_p = dict.fromkeys(seen, 0.0)
+        for e in range(v.shape[1]):
+            o = sum(p[j] * float(v[j, e]) for j in seen)
+            for j in seen:  # the product with v: half to each side, epsilon rule
+                share = p[j] * float(v[j, e]) / o * float(r[i, e]) / 2
+                r_p[j] += share
+                rv[j, e] += share
+        total = sum(r_p.values())
+        for j in seen:
+            r_s = s[j] * (r_p[j] - p[j] * total)  # proposition 3.1
+            for e in range(d):  # the product of q and k, scaled: half to each side again
+                share = float(q[i, e] * k[j, e]) / raw[j] * r_s / 2
+                rq[i, e] += share
+                rk[j, e] += share
+    return rq, rk, rv
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("explicit", [True, False])
+def test_attention_is_attnlrp_in_loops(fused: bool, causal: bool, explicit: bool) -> None:
+    q, k, v = (normal(seed, 1, 1, 4, 3).detach().requires_grad_() for seed in range(3))
+    with lrp.record():
+        if fused:
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        else:
+            logits = q @ k.mT / math.sqrt(3)
+            if causal:
+                logits = logits.masked_fill(~torch.ones(4, 4, dtype=torch.bool).tril(), -torch.inf)
+            y = logits.softmax(-1) @ v
+    seed = normal(5, 1, 1, 4, 3).detach()
+    found = lrp.relevance(y, (q, k, v), seed, rules=lrp.preset("attnlrp", explicit=explicit))
+    expected = head(q[0, 0].detach(), k[0, 0].detach(), v[0, 0].detach(), seed[0, 0], causal)
+    for r, e in zip(found, expected):
+        torch.testing.assert_close(r[0, 0], e, rtol=1e-8, atol=1e-9)
+
+
+LIVE = [live for n in (1, 2, 3) for live in [t for t in product((0, 1), repeat=3) if sum(t) == n]]
+
+
+@pytest.mark.parametrize("kind", ["plain", "causal", "grouped", "boolean", "additive", "scaled"])
+@pytest.mark.parametrize("live", LIVE, ids=str)
+def test_fused_attention_is_its_twin(kind: str, live: tuple[int, ...]) -> None:
+    heads = 2 if kind == "grouped" else 4
+    q, k, v = normal(0, 2, 4, 3, 5), normal(1, 2, heads, 6, 5), normal(2, 2, heads, 6, 5)
+    mask: Tensor | None = None
+    if kind == "boolean":
+        mask = torch.arange(18).view(3, 6) % 4 != 1
+    elif kind == "additive":
+        mask = normal(3, 3, 6).detach()
+    inputs = [t for t, a in zip((q, k, v), live) if a]
+    operands = [t if a else t.detach() for t, a in zip((q, k, v), live)]
+    y = F.scaled_dot_product_attention(
+        *operands, attn_mask=mask, is_causal=kind == "causal", enable_gqa=kind == "grouped",
+        scale=0.3 if kind == "scaled" else None,
+    )  # fmt: skip
+    fused = lrp.propagate(y, inputs, rules="attnlrp", ledger=True)
+    apart = lrp.propagate(y, inputs, rules=lrp.preset("attnlrp", explicit=True), ledger=True)
+    for a, b in zip(fused.relevance, apart.relevance):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+    assert fused.ledger is not None and apart.ledger is not None
+    assert fused.ledger.closed and apart.ledger.closed
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_cp_lrp_gives_all_to_the_values(fused: bool) -> None:
+    q, k, v = (normal(seed, 1, 2, 4, 3) for seed in range(3))
+    p = (q @ k.mT / math.sqrt(3)).softmax(-1)
+    y = F.scaled_dot_product_attention(q, k, v) if fused else p @ v
+    run = lrp.propagate(y, (q, k, v), rules="cp-lrp", ledger=True)
+    rq, rk, rv = run.relevance
+    assert not rq.any() and not rk.any()
+    expected = torch.zeros_like(v)
+    for h, i, j, e in product(range(2), range(4), range(4), range(3)):
+        expected[0, h, j, e] += p[0, h, i, j].detach() * v[0, h, j, e].detach()  # R = y: the terms of y
+    torch.testing.assert_close(rv, expected)
+    assert run.ledger is not None and run.ledger.closed
+
+
+def test_cp_lrp_stops_where_only_the_weights_are_live() -> None:
+    q, k, v = normal(0, 1, 1, 3, 2), normal(1, 1, 1, 3, 2), normal(2, 1, 1, 3, 2).detach()
+    run = lrp.propagate(F.scaled_dot_product_attention(q, k, v), (q, k), rules="cp-lrp", ledger=True)
+    assert not any(r.any() for r in run.relevance)
+    assert run.ledger is not None and run.ledger.closed and "stopped" in str(run.ledger)
+
+
+def softmax_by_hand(x: Tensor) -> Tensor:
+    e = (x - x.amax(-1, keepdim=True)).exp()
+    return e / e.sum(-1, keepdim=True)
+
+
+def test_cp_lrp_knows_a_softmax_by_hand() -> None:
+    x, v = normal(0, 3, 4), normal(1, 4, 2)
+    by_hand = lrp.relevance(softmax_by_hand(x) @ v, (x, v), rules="cp-lrp")
+    fused = lrp.relevance(x.softmax(-1) @ v, (x, v), rules="cp-lrp")
+    for a, b in zip(by_hand, fused):
+        torch.testing.assert_close(a, b)
+    assert not by_hand[0].any() and by_hand[1].any()
+
+
+# -- gates -------------------------------------------------------------------------------------------------
+
+GATES: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], bool]] = {
+    # name: (g, x) -> product, whether g is the gate (else both alike)
+    "swiglu": (lambda g, x: F.silu(g) * x, True),
+    "swapped": (lambda g, x: x * F.silu(g), True),
+    "silu by hand": (lambda g, x: g * torch.sigmoid(g) * x, True),
+    "reglu": (lambda g, x: g.relu() * x, True),
+    "scaled, viewed": (lambda g, x: (2 * F.gelu(g)).view(12).view(3, 4) * x, True),
+    "lstm": (lambda g, x: torch.sigmoid(g) * torch.tanh(x), True),
+    "router": (lambda g, x: g.softmax(-1).topk(4).values * x, True),
+    "router, normalised": (lambda g, x: (g.softmax(-1) / g.softmax(-1).sum(-1, keepdim=True)) * x, True),
+    "bilinear": (lambda g, x: g * x, False),
+    "two alike": (lambda g, x: torch.tanh(g) * torch.tanh(x), False),
+}
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_signal_takes_all(name: str) -> None:
+    call, gated = GATES[name]
+    g, x = normal(0, 3, 4), normal(1, 3, 4)
+    y = call(g, x)
+    rules = lrp.preset("attnlrp", gate="signal")
+    r_g, r_x = lrp.relevance(y, (g, x), rules=rules)
+    if gated:
+        assert not r_g.any()
+        torch.testing.assert_close(r_x, y.detach())
+    else:
+        torch.testing.assert_close(r_g, y.detach() / 2)
+        torch.testing.assert_close(r_x, y.detach() / 2)
+    half = lrp.relevance(y, (g, x), rules=lrp.preset("attnlrp"))[1]
+    torch.testing.assert_close(half, y.detach() / 2)
+
+
+def test_a_gate_of_one_tensor_stays_a_function_of_it() -> None:
+    """x * sigmoid(x) is SiLU by hand, not a gate and a signal."""
+    x = normal(0, 6)
+    r = lrp.relevance(x * torch.sigmoid(x), x, rules="cp-lrp")[0]
+    torch.testing.assert_close(r, F.silu(x.detach()))
+
+
+# -- layer norm --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", ["scale", "statistics", "identity"])
+def test_layer_norm_variants(norm: str) -> None:
+    x, w, b = normal(0, 2, 5), normal(1, 5).detach(), normal(2, 5).detach()
+    y = F.layer_norm(x, (5,), w, b)
+    seed = normal(3, 2, 5).detach()
+    run = lrp.propagate(y, x, seed, rules=lrp.preset("attnlrp", norm=norm), ledger=True)
+    expected = torch.zeros(2, 5, dtype=torch.float64)
+    for n in range(2):
+        row = x[n].tolist()
+        mean = sum(row) / 5
+        std = math.sqrt(sum((a - mean) ** 2 for a in row) / 5 + 1e-5)
+        for j in range(5):
+            s = float(seed[n, j]) / y[n, j].item() * float(w[j]) / std
+            if norm == "identity":
+                expected[n, j] = seed[n, j]
+                continue
+            expected[n, j] += row[j] * s
+            if norm == "scale":  # the mean is a sum over all entries
+                for i in range(5):
+                    expected[n, i] -= row[i] / 5 * s
+    torch.testing.assert_close(run.relevance[0], expected, rtol=1e-9, atol=1e-10)
+    assert run.ledger is not None and run.ledger.closed
+
+
+# -- further parameters ------------------------------------------------------------------------------------
+
+
+def test_gamma_and_conv_gamma_are_where_they_belong() -> None:
+    rules = lrp.preset("cp-lrp", gamma=0.05, conv_gamma=0.25, gate="half")
+    x = normal(0, 1, 3, 8, 8)
+    conv = torch.nn.Conv2d(3, 4, 4, stride=4).double()
+    dense = torch.nn.Linear(4, 2).double()
+    y = dense(conv(x).flatten(2).mT)[0, :, 0]
+    used = lrp.propagate(y, x, rules=rules).rules_used
+    assert used["Gamma(epsilon=0.0, zero_bias=False, gamma=0.05)"] == 1
+    assert used["Gamma(epsilon=0.0, zero_bias=False, gamma=0.25)"] == 1
+
+
+def test_log_softmax_may_be_explained_by_cp_lrp() -> None:
+    """It is an output, not a weighting: the map is default's."""
+    x = normal(0, 3, 4)
+    y = x.log_softmax(-1)[:, 0]
+    torch.testing.assert_close(lrp.relevance(y, x, rules="cp-lrp"), lrp.relevance(y, x))
+
+
+def test_unknown_parameters_are_refused() -> None:
+    with pytest.raises(TypeError, match="gait"):
+        lrp.preset("attnlrp", gait="signal")
