@@ -16,7 +16,8 @@ from torch.autograd.graph import Node
 
 from .engine import Sweep
 from .errors import BadRule
-from .layered import Stabilized, placed
+from .layered import Stabilized
+from .merged import placed
 from .numerics import at_least_float32, dot
 from .op import Op
 from .rule import Entries, Value
@@ -27,22 +28,18 @@ Bound = float | tuple[float, ...] | Tensor
 class _OfWeights(Stabilized):
     """Shared: which factor is the input, which the weights; coefficients become values."""
 
-    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        ci = self.only(c)
+    def of_coefficient(self, op: Op, c: Tensor) -> Entries:
         if op.live_factors != 1:
-            return op.row.cases[-1][1].coefficient(op, ci)
-        return self._valued(op, ci * at_least_float32(op.masked_output()))
+            return op.row.cases[-1][1].coefficient(op, c)
+        return self.of_value(op, c * at_least_float32(op.masked_output()))
 
-    def value(self, op: Op, *r: Tensor | None) -> Entries:
+    def of_value(self, op: Op, r: Tensor) -> Entries:
         if op.live_factors != 1:
-            return super().value(op, *r)
-        return self._valued(op, self.only(r))
-
-    def _valued(self, op: Op, r: Tensor) -> Entries:
+            return op.row.cases[-1][1].value(op, r)
         i, j = op.row.factors if op.live[op.row.factors[0]] else op.row.factors[::-1]
-        return self._of(op, r, i, op.input(j).to(r.dtype))
+        return self.of_weights(op, r, i, op.input(j).to(r.dtype))
 
-    def _of(self, op: Op, r: Tensor, i: int, w: Tensor) -> Entries:
+    def of_weights(self, op: Op, r: Tensor, i: int, w: Tensor) -> Entries:
         raise NotImplementedError
 
     @staticmethod
@@ -64,7 +61,7 @@ class WSquare(_OfWeights):
 
     bias: Literal["absorb", "ignore"] = "absorb"
 
-    def _of(self, op: Op, r: Tensor, i: int, w: Tensor) -> Entries:
+    def of_weights(self, op: Op, r: Tensor, i: int, w: Tensor) -> Entries:
         squared = w.square()
         z = cast(Tensor, op.forward(*placed(op, i, self._ones(op, i, w), squared)))
         b = None if self.bias == "ignore" or op.row.shift is None else op.row.shift(op)
@@ -84,7 +81,7 @@ class Flat(_OfWeights):
     w-square with all weights 1 and without the bias. Padding does not count.
     """
 
-    def _of(self, op: Op, r: Tensor, i: int, w: Tensor) -> Entries:
+    def of_weights(self, op: Op, r: Tensor, i: int, w: Tensor) -> Entries:
         same = torch.ones_like(w)
         z = cast(Tensor, op.forward(*placed(op, i, self._ones(op, i, w), same)))
         return self._at(op, i, op.pull(self.over(op, r, z), i, *placed(op, i, None, same)))
@@ -105,7 +102,7 @@ class ZBox(_OfWeights):
     low: Bound
     high: Bound
 
-    def _of(self, op: Op, r: Tensor, i: int, w: Tensor) -> Entries:
+    def of_weights(self, op: Op, r: Tensor, i: int, w: Tensor) -> Entries:
         x = op.input(i).to(r.dtype)
         terms = (
             (x, w),

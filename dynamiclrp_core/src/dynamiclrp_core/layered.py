@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from .defaults import Affine
+from .merged import Merged, merged, placed
 from .numerics import at_least_float32, dot, quotient, stabilize
 from .op import Op
 from .rule import Entries, Rule, Value
@@ -36,6 +37,38 @@ class Stabilized(Rule):
     epsilon: float = Field(1e-6, ge=0)
     clip: bool = False
     norm_scale: bool = False
+
+    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        whole = merged(op) if self.merges else None
+        if whole is None:
+            return self.of_coefficient(op, self.only(c))
+        return whole.sent(op, self._of(whole).coefficient(whole, *c))
+
+    def value(self, op: Op, *r: Tensor | None) -> Entries:
+        whole = merged(op) if self.merges else None
+        if whole is None:
+            return self.of_value(op, self.only(r))
+        return whole.sent(op, self._of(whole).value(whole, *r))
+
+    def _of(self, whole: Merged) -> Rule:
+        if whole.before:
+            return self
+        rule, counts = whole.sweep.rule_of(whole.layer), whole.sweep.counts
+        counts[id(rule)] = counts.get(id(rule), 0) + 1
+        return rule
+
+    @property
+    def merges(self) -> bool:
+        """Whether a batch norm beside a layer is part of it (``merged.py``)."""
+        return True
+
+    def of_coefficient(self, op: Op, c: Tensor) -> Entries:
+        """Entries for a coefficient, of a node or a merged layer."""
+        raise NotImplementedError
+
+    def of_value(self, op: Op, r: Tensor) -> Entries:
+        """Entries for a relevance value, of a node or a merged layer."""
+        raise NotImplementedError
 
     def over(self, op: Op, r: Tensor, z: Tensor) -> Tensor:
         """``r / stab(z)``; what the stabiliser keeps is booked."""
@@ -64,16 +97,19 @@ class Epsilon(Stabilized):
     bias: Literal["absorb", "ignore", "spread", "share"] = "absorb"
     constants: Constants = "absorb"
 
-    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        ci = self.only(c)
+    @property
+    def merges(self) -> bool:
+        return self.bias != "share"  # the paper takes op by op
+
+    def of_coefficient(self, op: Op, c: Tensor) -> Entries:
         plain = self.epsilon == 0 and self.bias == "absorb" and not self._passes(op)
         if plain and not op.raised:
-            return self._step(op, ci)
+            return self._step(op, c)
         z = at_least_float32(op.masked_output())
-        return self._stabilized(op, ci * z, None if op.raised else z)
+        return self._stabilized(op, c * z, None if op.raised else z)
 
-    def value(self, op: Op, *r: Tensor | None) -> Entries:
-        return self._stabilized(op, self.only(r), None)
+    def of_value(self, op: Op, r: Tensor) -> Entries:
+        return self._stabilized(op, r, None)
 
     def _stabilized(self, op: Op, r: Tensor, z: Tensor | None) -> Entries:
         if self._passes(op):
@@ -143,17 +179,16 @@ class Signed(Stabilized):
 
     bias: Bias = "absorb"
 
-    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        ci = self.only(c)
+    def of_coefficient(self, op: Op, c: Tensor) -> Entries:
         if op.live_factors != 1:
-            return op.row.cases[-1][1].coefficient(op, ci)
+            return op.row.cases[-1][1].coefficient(op, c)
         z = at_least_float32(op.masked_output())
-        return self.signed(op, ci * z, z)
+        return self.signed(op, c * z, z)
 
-    def value(self, op: Op, *r: Tensor | None) -> Entries:
+    def of_value(self, op: Op, r: Tensor) -> Entries:
         if op.live_factors != 1:
-            return super().value(op, *r)
-        return self.signed(op, self.only(r), None)
+            return op.row.cases[-1][1].value(op, r)
+        return self.signed(op, r, None)
 
     def signed(self, op: Op, r: Tensor, z: Tensor | None) -> Entries:
         """Entries for relevance ``r`` of the output ``z`` (None: to be asked for)."""
@@ -205,14 +240,6 @@ class Signed(Stabilized):
             whole = cast(Tensor, op.row.shift(op))
             entries[op.row.bias] = op.pull(s * quotient(bias, whole), op.row.bias)
         return entries
-
-
-def placed(op: Op, i: int, x: Tensor | None, w: Tensor) -> list[Tensor | None]:
-    """Operands of ``op``: x as factor i, w as the other, no added term."""
-    operands: list[Tensor | None] = [None] * len(op.edges)
-    operands[i] = x
-    operands[next(f for f in op.row.factors if f != i)] = w
-    return operands
 
 
 def added(first: Entries, second: Entries) -> Entries:

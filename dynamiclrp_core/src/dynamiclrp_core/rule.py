@@ -126,6 +126,9 @@ class Row:
     unused     operands that the forward ignores (what stood where something is written)
     shift      ``(op) -> f(0)``: what is constant in an affine op (bias, padding), for the ledger
     stands_in  a relu-like gate: output == input wherever the output is not 0
+    scaled     of a layer, ``(op, w, k, inputs)``: weights that are those of ``w`` times ``k`` per output
+               channel, or with ``inputs`` per input channel
+    channelwise  ``(op) -> k, t``: the op is ``k x + t`` with constants per channel (batch norm)
     """
 
     node: str
@@ -151,6 +154,8 @@ class Row:
     unused: tuple[int, ...] = ()
     shift: Callable[[Op], Tensor | None] | None = None
     stands_in: bool = False
+    scaled: Callable[[Op, Tensor, Tensor, bool], Tensor] | None = None
+    channelwise: Callable[[Op], tuple[Tensor, Tensor]] | None = None
     pack: str = ""
     source: str = ""
 
