@@ -53,8 +53,8 @@ class Stabilized(Rule):
     def _of(self, whole: Merged) -> Rule:
         if whole.before:
             return self
-        rule, counts = whole.sweep.rule_of(whole.layer), whole.sweep.counts
-        counts[id(rule)] = counts.get(id(rule), 0) + 1
+        rule = whole.sweep.rule_of(whole.layer)
+        whole.sweep.used.append(rule)
         return rule
 
     @property

@@ -47,7 +47,6 @@ class Merged(Op):
         super().__init__(layer.node, layer.kind, layer.sweep)
         assert norm.row.channelwise is not None
         self.layer, self.norm, self.before = layer, norm, before
-        self.dtypes = (layer if before else norm).dtypes
         n, dims, i = len(self.edges), len(norm.shape), self.live.index(True)
         self.scale, shift = norm.row.channelwise(norm)
         self.term = per_channel(shift, dims)
@@ -141,9 +140,7 @@ def merged(op: Op) -> Merged | None:
 
 def _as_met(op: Op) -> Op:
     """``op`` with the edges of its node: where both forms arrive, the first has sent them elsewhere."""
-    met = Op(op.node, op.kind, op.sweep)
-    met.dtypes = op.dtypes
-    return met
+    return Op(op.node, op.kind, op.sweep)
 
 
 def _layer_behind(norm: Op) -> Op | None:
