@@ -2,8 +2,9 @@
 
 from . import testing
 from .api import Coverage, Run, coverage, propagate, relevance, top_k
+from .backprop import DeconvReLU, GuidedReLU, PlainGradient, SmoothReLU
 from .captum_like import LRP
-from .defaults import Product
+from .defaults import Pass, Product
 from .engine import Sweep
 from .errors import (
     BadRule,
@@ -21,8 +22,9 @@ from .errors import (
     UnreachableInput,
     Unrecoverable,
 )
+from .first_layer import Flat, WSquare, ZBox, first_layer
 from .hookspecs import hookimpl
-from .layered import Epsilon, Gamma, ZPlus
+from .layered import AlphaBeta, Epsilon, Gamma, Norm, ZPlus
 from .ledger import Ledger
 from .op import Op
 from .plugins import load_rules, preset
@@ -33,16 +35,20 @@ from .statistics import Promises
 
 __all__ = [
     "LRP",
+    "AlphaBeta",
     "BadRule",
     "BrokenPack",
     "CompiledGraph",
     "Coverage",
+    "DeconvReLU",
     "DuplicateRule",
     "DynamicLRPError",
     "Epsilon",
     "Filter",
+    "Flat",
     "FreedGraph",
     "Gamma",
+    "GuidedReLU",
     "Identity",
     "InvalidInput",
     "InvalidSeed",
@@ -52,7 +58,10 @@ __all__ = [
     "ModifiedInPlace",
     "NoGraph",
     "NonFinite",
+    "Norm",
     "Op",
+    "Pass",
+    "PlainGradient",
     "Product",
     "ProductRatio",
     "Promises",
@@ -62,12 +71,16 @@ __all__ = [
     "Rule",
     "Rules",
     "Run",
+    "SmoothReLU",
     "Sweep",
     "UnreachableInput",
     "Unrecoverable",
     "Value",
+    "WSquare",
+    "ZBox",
     "ZPlus",
     "coverage",
+    "first_layer",
     "hookimpl",
     "load_rules",
     "override",

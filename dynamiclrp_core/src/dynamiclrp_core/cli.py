@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import json
 import pkgutil
 import sys
@@ -78,7 +79,11 @@ def show_rule(node: str, rules: Preset = "default", as_json: AsJson = False) -> 
     (facts,) = row_records(table, [node])
     cases = [case_record(m, rule) for m, rule in table.cases(row)]
     presets = []
-    for name in sorted(plugins.presets()):
+    for name, make in sorted(plugins.presets().items()):
+        needed = [p.name for p in inspect.signature(make).parameters.values() if p.default is p.empty]
+        if needed:  # bounds of the input, say, that nobody can guess
+            presets.append({"preset": name, "rule": f"depends on {', '.join(needed)}"})
+            continue
         used = plugins.preset(name).cases(row)
         presets.append({"preset": name, "rule": told((m, r.id) for m, r in used)})
     _print(

@@ -219,6 +219,8 @@ class Gradient(Rule):
     Not conserving: books ``sum y*c - sum x*c_in``, for softmax ``sum R - sum R_i (x_i - E_p[x])``.
     """
 
+    cause: ClassVar[str] = "softmax"
+
     def is_backward(self, row: Row) -> bool:
         return type(self).coefficient is Gradient.coefficient and row.pull is None
 
@@ -227,19 +229,19 @@ class Gradient(Rule):
         self._book(op, c, entries)
         return entries
 
-    @staticmethod
-    def _book(op: Op, c: Sequence[Tensor | None], entries: Sequence[Tensor | None]) -> None:
+    def _book(self, op: Op, c: Sequence[Tensor | None], entries: Sequence[Tensor | None]) -> None:
+        """What the gradient does not carry on, under ``cause``."""
         if op.ledger is None:
             return
         try:
             for nr, ci in enumerate(c):
                 if ci is not None:
-                    op.book("softmax", dot(op.output(nr), ci))
+                    op.book(self.cause, dot(op.output(nr), ci))
             for i, e in enumerate(entries):
                 if e is not None and op.live[i]:
-                    op.book("softmax", -dot(op.input(i), e))
+                    op.book(self.cause, -dot(op.input(i), e))
         except Unrecoverable:
-            op.ledger.book_unknown(op.row.node, "softmax")
+            op.ledger.book_unknown(op.row.node, self.cause)
 
 
 class Stop(Rule):

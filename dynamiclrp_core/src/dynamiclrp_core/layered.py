@@ -1,74 +1,137 @@
-"""Rules of the field for layers: epsilon, gamma, z+ and the paper's epsilon with a shared bias.
+"""Rules of the field for layers: epsilon, gamma, alpha-beta, z+ and the paper's epsilon with a shared bias.
 
 All give coefficients. Even gamma and z+ have one: their numerators split by the sign of the input,
 ``R_i = a_i+ u_i + a_i- v_i``, which is ``a_i * (u_i where a_i > 0, v_i elsewhere)``: no division by a.
+
+Notation: ``z_j = sum_i a_i w_ij + b_j``; ``x+``, ``x-`` the positive and negative parts; ``stab`` the
+stabiliser of ``Stabilized``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from .defaults import Affine
+from .merged import Merged, merged, placed
 from .numerics import at_least_float32, dot, quotient, stabilize
 from .op import Op
-from .rule import Entries, Rule
+from .rule import Entries, Rule, Value
 
-Bias = Literal["absorb", "share"]
+Bias = Literal["absorb", "ignore", "spread"]
 Constants = Literal["absorb", "pass"]
 
 
-class Epsilon(Rule):
-    """``R_i = x_i sum_j w_ij R_j / (z_j + epsilon sign(z_j))``, Bach et al. 2015, eq. 58.
+class Stabilized(Rule):
+    """A rule that divides by a sum of contributions z, kept away from zero.
 
-    For any op that is affine in its live operands: layers, norms, sums, poolings. ``epsilon`` in the
-    units of z. ``bias="absorb"``: an added term takes its share and keeps it. ``bias="share"``: it
-    is first an add of its own by absolute ratio (DynamicLRP), so it takes ``|b| / (|b| + |z - b|)``.
+    ``stab(z) = z + epsilon sign(z)`` with sign(0) = +1. ``clip``: ``max(|z|, epsilon) sign(z)`` instead.
+    ``norm_scale``: epsilon in units of the root mean square of z over all dimensions of the node's
+    output but the first. These are zennit's options and names; epsilon = 0 is LRP-0, with 0/0 = 0.
+    """
+
+    epsilon: float = Field(1e-6, ge=0)
+    clip: bool = False
+    norm_scale: bool = False
+
+    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        whole = merged(op) if self.merges else None
+        if whole is None:
+            return self.of_coefficient(op, self.only(c))
+        return whole.sent(op, self._of(whole).coefficient(whole, *c))
+
+    def value(self, op: Op, *r: Tensor | None) -> Entries:
+        whole = merged(op) if self.merges else None
+        if whole is None:
+            return self.of_value(op, self.only(r))
+        return whole.sent(op, self._of(whole).value(whole, *r))
+
+    def _of(self, whole: Merged) -> Rule:
+        if whole.before:
+            return self
+        rule = whole.sweep.rule_of(whole.layer)
+        whole.sweep.used.append(rule)
+        return rule
+
+    @property
+    def merges(self) -> bool:
+        """Whether a batch norm beside a layer is part of it (``merged.py``)."""
+        return True
+
+    def of_coefficient(self, op: Op, c: Tensor) -> Entries:
+        """Entries for a coefficient, of a node or a merged layer."""
+        raise NotImplementedError
+
+    def of_value(self, op: Op, r: Tensor) -> Entries:
+        """Entries for a relevance value, of a node or a merged layer."""
+        raise NotImplementedError
+
+    def over(self, op: Op, r: Tensor, z: Tensor) -> Tensor:
+        """``r / stab(z)``; what the stabiliser keeps is booked."""
+        if self.epsilon == 0 or self.norm_scale:  # rows of zeros have no scale
+            s = quotient(r, stabilize(z, self.epsilon, self.clip, self.norm_scale) if self.epsilon else z)
+        else:
+            s = r / stabilize(z, self.epsilon, self.clip)
+        if op.ledger is not None:
+            op.book("epsilon", r.sum(dtype=torch.float64) - dot(z, s))
+        return s
+
+
+class Epsilon(Stabilized):
+    """``R_i = x_i sum_j w_ij R_j / stab(z_j)``, Bach et al. 2015, eq. 58.
+
+    For any op that is affine in its live operands: layers, norms, sums, poolings. The added term, ``bias``:
+    "absorb"   takes its share and keeps it (read it with ``at=[layer.bias]``)
+    "ignore"   takes nothing: z is the sum without it (zennit's ``zero_params="bias"``)
+    "spread"   takes its share and spreads it evenly over the inputs that reach j
+    "share"    is first an add of its own by absolute ratio, takes ``|b| / (|b| + |z - b|)`` (DynamicLRP)
+
     ``constants="pass"`` gives an untracked added term no share at all: all goes to the rest, and the
     term need not be known (where a coefficient arrives, the output must be).
     """
 
-    epsilon: float = Field(1e-6, ge=0)
-    bias: Bias = "absorb"
+    bias: Literal["absorb", "ignore", "spread", "share"] = "absorb"
     constants: Constants = "absorb"
 
-    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        ci = self.only(c)
+    @property
+    def merges(self) -> bool:
+        return self.bias != "share"  # the paper takes op by op
+
+    def of_coefficient(self, op: Op, c: Tensor) -> Entries:
         plain = self.epsilon == 0 and self.bias == "absorb" and not self._passes(op)
         if plain and not op.raised:
-            return self._step(op, ci)
+            return self._step(op, c)
         z = at_least_float32(op.masked_output())
-        return self._stabilized(op, ci * z, None if op.raised else z)
+        return self._stabilized(op, c * z, None if op.raised else z)
 
-    def value(self, op: Op, *r: Tensor | None) -> Entries:
-        return self._stabilized(op, self.only(r), None)
+    def of_value(self, op: Op, r: Tensor) -> Entries:
+        return self._stabilized(op, r, None)
 
     def _stabilized(self, op: Op, r: Tensor, z: Tensor | None) -> Entries:
         if self._passes(op):
             z = cast(Tensor, op.forward(*self._without_bias(op)))
-            return self._divided(op, r, z, Affine.linear_step)
+            return Affine.linear_step(op, self.over(op, r, z))
         z = op.output() if z is None else z
         if self.bias == "absorb" or op.row.bias is None or op.row.shift is None or op.live_bias:
-            return self._divided(op, r, z, self._step)
+            return self._step(op, self.over(op, r, z))
         shift = op.row.shift(op)
         if shift is None:
-            return self._divided(op, r, z, Affine.linear_step)
+            return Affine.linear_step(op, self.over(op, r, z))
+        if self.bias == "spread":
+            s = self.over(op, r, z)
+            return spread(op, Affine.linear_step(op, s), s * shift)
         z = z - shift
-        both = z.abs() + shift.abs()
-        share = torch.where(both == 0, 1.0, z.abs() / torch.where(both == 0, 1.0, both))
-        if op.ledger is not None:
-            op.book("bias", (r * (1 - share)).sum())
-        return self._divided(op, r * share, z, Affine.linear_step)
-
-    def _divided(self, op: Op, r: Tensor, z: Tensor, step: Callable[[Op, Tensor], Entries]) -> Entries:
-        s = r / stabilize(z, self.epsilon) if self.epsilon else quotient(r, z)
-        if op.ledger is not None:
-            op.book("epsilon", r.sum(dtype=torch.float64) - dot(z, s))
-        return step(op, s)
+        if self.bias == "share":
+            both = z.abs() + shift.abs()
+            share = torch.where(both == 0, 1.0, z.abs() / torch.where(both == 0, 1.0, both))
+            if op.ledger is not None:
+                op.book("bias", (r * (1 - share)).sum())
+            r = r * share
+        return Affine.linear_step(op, self.over(op, r, z))
 
     def _passes(self, op: Op) -> bool:
         bias = op.row.bias
@@ -84,40 +147,62 @@ class Epsilon(Rule):
         return op.row.cases[-1][1].coefficient(op, s)
 
 
-class _Signed(Rule):
+class Norm(Epsilon):
+    """zennit's name for the epsilon rule where there are no weights: average pooling, residual sums."""
+
+
+def spread(op: Op, entries: Entries, share: Tensor) -> Entries:
+    """``entries`` and, as values, each output's ``share`` in equal parts on the inputs that reach it.
+
+    Inputs reach an output of a layer where its weights lie, padding excluded; of any other op (a norm)
+    the input at the output's own place.
+    """
+    i = op.row.factors[0] if op.live[op.row.factors[0]] else op.row.factors[1]
+    if op.row.family == "affine":
+        w = torch.ones_like(op.input(next(f for f in op.row.factors if f != i)), dtype=share.dtype)
+        ones = torch.ones(op.operand_shape(i), dtype=share.dtype, device=share.device)
+        count = cast(Tensor, op.forward(*placed(op, i, ones, w)))
+        share = op.pull(share / count, i, *placed(op, i, None, w))
+    made = list(entries)
+    c = made[i]
+    assert c is None or isinstance(c, Tensor)
+    made[i] = Value(share if c is None else op.input(i) * c + share)
+    return made
+
+
+class Signed(Stabilized):
     """Shared by rules whose numerators split by the sign of input, weight and output.
 
     They need one live factor: products of two live tensors have a rule of their own, and where only
-    the added term is live the layer's default applies.
+    the added term is live the layer's default applies. ``bias``: as for ``Epsilon``.
     """
 
-    epsilon: float = Field(1e-6, ge=0)
-    zero_bias: bool = False
+    bias: Bias = "absorb"
 
-    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        ci = self.only(c)
+    def of_coefficient(self, op: Op, c: Tensor) -> Entries:
         if op.live_factors != 1:
-            return op.row.cases[-1][1].coefficient(op, ci)
+            return op.row.cases[-1][1].coefficient(op, c)
         z = at_least_float32(op.masked_output())
-        return self._signed(op, ci * z, z)
+        return self.signed(op, c * z, z)
 
-    def value(self, op: Op, *r: Tensor | None) -> Entries:
+    def of_value(self, op: Op, r: Tensor) -> Entries:
         if op.live_factors != 1:
-            return super().value(op, *r)
-        return self._signed(op, self.only(r), op.output())
+            return op.row.cases[-1][1].value(op, r)
+        return self.signed(op, r, None)
 
-    def _signed(self, op: Op, r: Tensor, z: Tensor) -> Entries:
+    def signed(self, op: Op, r: Tensor, z: Tensor | None) -> Entries:
+        """Entries for relevance ``r`` of the output ``z`` (None: to be asked for)."""
         raise NotImplementedError
 
-    def _parts(self, op: Op, r: Tensor) -> tuple[int, Tensor, Tensor, Tensor | None]:
+    def parts(self, op: Op, r: Tensor) -> tuple[int, Tensor, Tensor, Tensor | None]:
         """Number of the live factor, its value, the weights, the added term, in relevance's dtype."""
         row = op.row
         i, j = row.factors if op.live[row.factors[0]] else row.factors[::-1]
-        bias = None if self.zero_bias or row.shift is None else row.shift(op)
+        bias = None if self.bias == "ignore" or row.shift is None else row.shift(op)
         bias = None if bias is None else bias.to(r.dtype)
         return i, op.input(i).to(r.dtype), op.input(j).to(r.dtype), bias
 
-    def _split(
+    def split(
         self,
         op: Op,
         r: Tensor,
@@ -125,41 +210,52 @@ class _Signed(Rule):
         x: Tensor,
         up: Callable[[], Tensor],
         down: Callable[[], Tensor],
-        bias: tuple[Tensor, Tensor] | None,
-    ) -> list[Tensor | None]:
-        """Coefficients for numerators ``x+ up() + x- down()`` and, of the bias, ``factor * bias``.
+        bias: Tensor | None,
+    ) -> Entries:
+        """Entries for numerators ``x+ up() + x- down()`` and ``bias``; the denominator is their sum.
 
-        ``bias``: the added term and its factor. The denominator is the sum of the numerators.
+        ``up`` and ``down`` make a copy of the weights each; the second only where x has negative entries.
         """
-        signed = bool((x < 0).any())
-        z = cast(Tensor, op.forward(*_placed(op, i, x.clamp(min=0) if signed else x, up())))
+        negative = x < 0
+        signed = bool(negative.any())
+        above = up()
+        below = down() if signed else above
+        z = cast(Tensor, op.forward(*placed(op, i, x.clamp(min=0) if signed else x, above)))
         if signed:
-            z = z + cast(Tensor, op.forward(*_placed(op, i, x.clamp(max=0), down())))
-        whole = z if bias is None else z + bias[0] * bias[1]
-        s = r / stabilize(whole, self.epsilon) if self.epsilon else quotient(r, whole)
-        if op.ledger is not None:
-            op.book("epsilon", (r - s * whole).sum())
-            if bias is not None and not op.live_bias:
-                op.book("bias", dot(bias[0] * bias[1], s))
-        c = op.pull(s, i, *_placed(op, i, None, up()))
+            z = z + cast(Tensor, op.forward(*placed(op, i, x.clamp(max=0), below)))
+        s = self.over(op, r, z if bias is None else z + bias)
+        c = op.pull(s, i, *placed(op, i, None, above))
         if signed:
-            c = torch.where(x < 0, op.pull(s, i, *_placed(op, i, None, down())), c)
-        entries: list[Tensor | None] = [None] * len(op.edges)
+            c = torch.where(negative, op.pull(s, i, *placed(op, i, None, below)), c)
+        entries: list[Any] = [None] * len(op.edges)
         entries[i] = c
-        if bias is not None and op.row.bias is not None and op.wanted[op.row.bias]:
-            entries[op.row.bias] = op.pull(s * bias[1], op.row.bias)
+        if bias is None:
+            return entries
+        if self.bias == "spread" and not op.live_bias:
+            return spread(op, entries, s * bias)
+        if op.ledger is not None and not op.live_bias:
+            op.book("bias", dot(bias, s))
+        if op.row.bias is not None and op.wanted[op.row.bias]:
+            assert op.row.shift is not None
+            whole = cast(Tensor, op.row.shift(op))
+            entries[op.row.bias] = op.pull(s * quotient(bias, whole), op.row.bias)
         return entries
 
 
-def _placed(op: Op, i: int, x: Tensor | None, w: Tensor) -> list[Tensor | None]:
-    """Operands of ``op``: x as factor i, w as the other, no added term."""
-    operands: list[Tensor | None] = [None] * len(op.edges)
-    operands[i] = x
-    operands[next(f for f in op.row.factors if f != i)] = w
-    return operands
+def added(first: Entries, second: Entries) -> Entries:
+    """The entries of two branches of one rule, added. Both branches use the same form per operand."""
+    made: list[Any] = []
+    for a, b in zip(first, second):
+        if a is None or b is None:
+            made.append(a if b is None else b)
+        elif isinstance(a, Value) and isinstance(b, Value):
+            made.append(Value(a.relevance + b.relevance))
+        else:
+            made.append(cast(Tensor, a) + cast(Tensor, b))
+    return made
 
 
-class Gamma(_Signed):
+class Gamma(Signed):
     """Favours contributions of the output's sign by ``1 + gamma`` (Montavon et al. 2019, table 10.1),
 
     generalised to signed inputs and outputs: for z > 0 the numerators are
@@ -170,37 +266,71 @@ class Gamma(_Signed):
 
     gamma: float = Field(0.25, ge=0)
 
-    def _signed(self, op: Op, r: Tensor, z: Tensor) -> Entries:
-        i, x, w, b = self._parts(op, r)
+    def signed(self, op: Op, r: Tensor, z: Tensor | None) -> Entries:
+        z = op.output() if z is None else z
+        i, x, w, b = self.parts(op, r)
         g = self.gamma
 
-        # Made when needed and not kept: one copy of the weights at a time.
         def up() -> Tensor:
             return w.clamp(min=0).mul_(g).add_(w)
 
         def down() -> Tensor:
             return w.clamp(max=0).mul_(g).add_(w)
 
-        favoured = None if b is None else (b, 1 + g * (b > 0).to(b))
         if op.ledger is not None:
             op.book("zero output", (r * (z == 0)).sum())
-        entries = self._split(op, torch.where(z > 0, r, 0.0), i, x, up, down, favoured)
+        favoured = None if b is None else b + g * b.clamp(min=0)
+        entries = self.split(op, torch.where(z > 0, r, 0.0), i, x, up, down, favoured)
         negative = torch.where(z < 0, r, 0.0)
         if bool(negative.any()):
-            favoured = None if b is None else (b, 1 + g * (b < 0).to(b))
-            also = self._split(op, negative, i, x, down, up, favoured)
-            entries = [e if a is None or e is None else e + a for e, a in zip(entries, also)]
+            favoured = None if b is None else b + g * b.clamp(max=0)
+            entries = added(entries, self.split(op, negative, i, x, down, up, favoured))
         return entries
 
 
-class ZPlus(_Signed):
+class ZPlus(Signed):
     """Only positive contributions: numerators ``a+ w+ + a- w-``, bias ``b+`` (alpha1-beta0).
 
     Bach et al. 2015, eq. 60 with alpha = 1; for a >= 0 the z+ rule of Montavon et al. 2017. Where no
     contribution is positive, relevance is booked under epsilon.
     """
 
-    def _signed(self, op: Op, r: Tensor, z: Tensor) -> Entries:
-        i, x, w, b = self._parts(op, r)
-        positive = None if b is None else (b, (b > 0).to(b))
-        return self._split(op, r, i, x, lambda: w.clamp(min=0), lambda: w.clamp(max=0), positive)
+    def signed(self, op: Op, r: Tensor, z: Tensor | None) -> Entries:
+        i, x, w, b = self.parts(op, r)
+        positive = None if b is None else b.clamp(min=0)
+        return self.split(op, r, i, x, lambda: w.clamp(min=0), lambda: w.clamp(max=0), positive)
+
+
+class AlphaBeta(Signed):
+    """``R_i = sum_j (alpha P_ij / stab(P_j) - beta N_ij / stab(N_j)) R_j``, Bach et al. 2015, eq. 60.
+
+    P and N are the positive and negative contributions, ``P_ij = a_i+ w_ij+ + a_i- w_ij-`` and
+    ``N_ij = a_i+ w_ij- + a_i- w_ij+``, with b+ and b- in the sums. Where an output has no contribution of
+    one sign, that part of its relevance is booked under epsilon.
+
+    Raises pydantic.ValidationError unless alpha - beta = 1.
+    """
+
+    alpha: float = Field(2.0, ge=1)
+    beta: float = Field(1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _conserving(self) -> AlphaBeta:
+        if abs(self.alpha - self.beta - 1) > 1e-12:
+            raise ValueError(f"alpha - beta must be 1, not {self.alpha:g} - {self.beta:g}")
+        return self
+
+    def signed(self, op: Op, r: Tensor, z: Tensor | None) -> Entries:
+        i, x, w, b = self.parts(op, r)
+
+        def up() -> Tensor:
+            return w.clamp(min=0)
+
+        def down() -> Tensor:
+            return w.clamp(max=0)
+
+        entries = self.split(op, self.alpha * r, i, x, up, down, None if b is None else b.clamp(min=0))
+        if self.beta == 0:
+            return entries
+        negative = None if b is None else b.clamp(max=0)
+        return added(entries, self.split(op, -self.beta * r, i, x, down, up, negative))

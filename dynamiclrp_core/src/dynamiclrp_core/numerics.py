@@ -9,9 +9,19 @@ import torch
 from torch import Tensor
 
 
-def stabilize(z: Tensor, epsilon: float) -> Tensor:
-    """``z + epsilon * sign(z)`` with sign(0) = +1: pushes z away from zero, never across it."""
-    return torch.where(z < 0, z - epsilon, z + epsilon)
+def stabilize(z: Tensor, epsilon: float, clip: bool = False, norm_scale: bool = False) -> Tensor:
+    """``z + epsilon * sign(z)`` with sign(0) = +1: pushes z away from zero, never across it.
+
+    ``clip``: ``max(|z|, epsilon) * sign(z)`` instead, which leaves larger z as they are. ``norm_scale``:
+    epsilon in units of the root mean square of z over all dimensions but the first (zennit's names).
+    """
+    by: float | Tensor = epsilon
+    if norm_scale:
+        by = epsilon * z.square().mean(tuple(range(1, z.dim())), keepdim=True).sqrt()
+    if clip:
+        size = z.abs().clamp(min=by)
+        return torch.where(z < 0, -size, size)
+    return torch.where(z < 0, z - by, z + by)
 
 
 def quotient(a: Tensor, b: Tensor) -> Tensor:

@@ -55,6 +55,8 @@ class Rule(BaseModel):
     """Whether the coefficient sent on is 0 wherever the activation's output is 0 but its input not."""
     joins: ClassVar[bool] = False
     """Whether the rule must see both forms added up (not linear in relevance, or redirecting)."""
+    linear: ClassVar[bool] = True
+    """Whether the entries are linear in the relevance that arrives."""
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         """Entries for coefficients ``c``, one per output of the node (None: nothing arrived)."""
@@ -124,6 +126,9 @@ class Row:
     unused     operands that the forward ignores (what stood where something is written)
     shift      ``(op) -> f(0)``: what is constant in an affine op (bias, padding), for the ledger
     stands_in  a relu-like gate: output == input wherever the output is not 0
+    scaled     of a layer, ``(op, w, k, inputs)``: weights that are those of ``w`` times ``k`` per output
+               channel, or with ``inputs`` per input channel
+    channelwise  ``(op) -> k, t``: the op is ``k x + t`` with constants per channel (batch norm)
     """
 
     node: str
@@ -149,6 +154,8 @@ class Row:
     unused: tuple[int, ...] = ()
     shift: Callable[[Op], Tensor | None] | None = None
     stands_in: bool = False
+    scaled: Callable[[Op, Tensor, Tensor, bool], Tensor] | None = None
+    channelwise: Callable[[Op], tuple[Tensor, Tensor]] | None = None
     pack: str = ""
     source: str = ""
 
@@ -281,20 +288,18 @@ class Rules(Mapping[str, Row]):
 
     def cases(self, row: Row) -> tuple[tuple[Matcher | None, Rule], ...]:
         """The (matcher, rule) pairs to try for a node of ``row``, overrides applied."""
-        cases = row.cases
+        # With each pair the name of its case: a scoped rule stands for the case it was scoped from.
+        named = [(m, rule, None if m is None else m.__name__) for m, rule in row.cases]
         for o in self.overrides:
             if o.key not in (row.node, row.family):
                 continue
             if o.case == "*":
-                replaced: tuple[tuple[Matcher | None, Rule], ...] = ((None, o.rule),)
+                replaced: list[tuple[Matcher | None, Rule, str | None]] = [(None, o.rule, None)]
             else:
-                replaced = tuple(
-                    (m, o.rule if (None if m is None else m.__name__) == o.case else rule)
-                    for m, rule in cases
-                )
-            rest = () if o.when is None else cases
-            cases = tuple((_both(o.when, m), r) for m, r in replaced) + rest
-        return cases
+                replaced = [(m, o.rule if case == o.case else rule, case) for m, rule, case in named]
+            rest = [] if o.when is None else named
+            named = [(_both(o.when, m), rule, case) for m, rule, case in replaced] + rest
+        return tuple((m, rule) for m, rule, _ in named)
 
 
 def _both(a: Matcher | None, b: Matcher | None) -> Matcher | None:

@@ -40,6 +40,11 @@ def _pull_added(op: Op, c: Tensor, i: int, at: At) -> Tensor:
     return g if op.saved.alpha == 1 else g * op.saved.alpha
 
 
+def _mm_scaled(op: Op, w: Tensor, k: Tensor, inputs: bool) -> Tensor:
+    """Channels are the columns of the second factor, which are the outputs, and its rows, the inputs."""
+    return w * (k.unsqueeze(1) if inputs else k)
+
+
 # -- convolution ------------------------------------------------------------------------------------
 
 
@@ -68,6 +73,16 @@ def _conv_shift(op: Op) -> Tensor | None:
     return None if bias is None else bias.view(1, -1, *[1] * (len(op.shape) - 2))
 
 
+def _conv_scaled(op: Op, w: Tensor, k: Tensor, inputs: bool) -> Tensor:
+    """Dim 0 of the weights lists all channels of one side, dim 1 those of the other side within a group."""
+    s = op.saved
+    rest = [1] * (w.dim() - 2)
+    if inputs == s.transposed:
+        return w * k.view(-1, 1, *rest)
+    of_group = k.view(s.groups, 1, w.shape[1]).expand(-1, w.shape[0] // s.groups, -1)
+    return w * of_group.reshape(w.shape[0], w.shape[1], *rest)
+
+
 ROWS = (
     affine(
         "MmBackward0",
@@ -75,6 +90,7 @@ ROWS = (
         factors=(0, 1),
         forward=lambda op, a, b: a @ b,
         pull=_mm,
+        scaled=_mm_scaled,
     ),
     affine(
         "BmmBackward0",
@@ -105,6 +121,7 @@ ROWS = (
         forward=lambda op, added, a, b: _added(op, added, a @ b),
         pull=_pull_added,
         shift=_add_shift,
+        scaled=_mm_scaled,
     ),
     affine(
         "BaddbmmBackward0",
@@ -132,5 +149,6 @@ ROWS = (
         forward=_conv,
         pull=_conv_pull,
         shift=_conv_shift,
+        scaled=_conv_scaled,
     ),
 )

@@ -77,6 +77,22 @@ def _batch_shift(op: Op) -> Tensor | None:
     return -centre if shift is None else shift - centre
 
 
+def _batch_channelwise(op: Op) -> tuple[Tensor, Tensor]:
+    """Scale and shift per channel, statistics held: gamma / sigma and beta - mu gamma / sigma."""
+    s = op.saved
+    k = _batch_scale(op, 2).view(-1)
+    if not s.training:
+        mean = s.running_mean
+    elif torch.is_grad_enabled() or op.sweep.dtype is not None:
+        x = op.input(0)
+        mean = x.mean(_batch_dims(x))
+    else:
+        mean = s.result1
+    weight, bias = op.optional(1), op.optional(2)
+    k = k if weight is None else k * weight
+    return k, -mean * k if bias is None else bias - mean * k
+
+
 # -- group norm -------------------------------------------------------------------------------------
 
 
@@ -121,7 +137,9 @@ def _group_shift(op: Op) -> Tensor | None:
 
 
 ROWS = (
-    norm("NativeBatchNormBackward0", forward=_batch_norm, pull=_batch_pull, shift=_batch_shift),
-    norm("CudnnBatchNormBackward0", forward=_batch_norm, pull=_batch_pull, shift=_batch_shift),
+    norm("NativeBatchNormBackward0", forward=_batch_norm, pull=_batch_pull, shift=_batch_shift,
+        channelwise=_batch_channelwise),
+    norm("CudnnBatchNormBackward0", forward=_batch_norm, pull=_batch_pull, shift=_batch_shift,
+        channelwise=_batch_channelwise),
     norm("NativeGroupNormBackward0", forward=_group_norm, pull=_group_pull, shift=_group_shift),
-)
+)  # fmt: skip

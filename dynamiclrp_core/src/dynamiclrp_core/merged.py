@@ -1,0 +1,163 @@
+"""A layer and the batch norm right behind or right before it, seen as the one layer they compute.
+
+Batch norm multiplies and shifts per channel by constants (in training too, with the statistics held), so
+``gamma / sigma * (w x + b - mu) + beta`` is one layer with weights ``w gamma / sigma``. Rules that split
+contributions by sign or square them give another map if they see the two ops one after the other: other
+tools merge the two in the model ("canonizers"); here the rule is shown an op that has the merged weights.
+
+Which ops merge is read from the graph: the edge from one to the other. Where the tensor between them is
+itself explained or read out, they stay apart, because relevance must be read there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, cast
+
+from torch import Tensor
+
+from .node import Edge
+from .op import Op
+from .rule import Entries
+
+
+def placed(op: Op, i: int, x: Tensor | None, w: Tensor) -> list[Tensor | None]:
+    """Operands of a layer: x as factor i, w as the other, no added term."""
+    operands: list[Tensor | None] = [None] * len(op.edges)
+    operands[i] = x
+    operands[_other(op, i)] = w
+    return operands
+
+
+def per_channel(t: Tensor, dims: int) -> Tensor:
+    """A vector over channels (dim 1) that broadcasts against a tensor of ``dims`` dimensions."""
+    return t.view(1, -1, *[1] * (dims - 2))
+
+
+class Merged(Op):
+    """``layer`` with other weights and, as a last operand, another added term.
+
+    Behind a layer the norm's output is the output, before a layer the norm's input is the input. A norm's
+    bias and the layer's take their share of the added term; a norm's weight takes none of its own.
+    """
+
+    __slots__ = ("before", "layer", "norm", "scale", "term")
+
+    def __init__(self, layer: Op, norm: Op, before: bool) -> None:
+        super().__init__(layer.node, layer.kind, layer.sweep)
+        assert norm.row.channelwise is not None
+        self.layer, self.norm, self.before = layer, norm, before
+        n, dims, i = len(self.edges), len(norm.shape), self.live.index(True)
+        self.scale, shift = norm.row.channelwise(norm)
+        self.term = per_channel(shift, dims)
+        own = None if layer.row.shift is None else layer.row.shift(layer)
+        above = norm.sweep.graph.edges[norm.node]
+        bias: Edge = (None, 0)
+        if before:
+            # Not a multiple of the weights' sum: padding is not shifted.
+            shifted = self.term.expand(norm.shape)
+            self.term = layer.forward(*placed(self, i, shifted, layer.input(_other(self, i))))
+            self.edges = (*self.edges[:i], above[0], *self.edges[i + 1 :])
+        else:
+            own = None if own is None else own * per_channel(self.scale, dims)
+            bias = above[2] if len(above) > 2 else bias
+        self.term = self.term if own is None else self.term + own
+        asked = bias in self.sweep.wanted or (layer.row.bias is not None and self.wanted[layer.row.bias])
+        self.edges, self.live, self.wanted = (*self.edges, bias), (*self.live, False), (*self.wanted, asked)
+        self.row = replace(
+            layer.row,
+            bias=n,
+            optional=(*layer.row.optional, n),
+            operands=(*layer.row.operands, "added term"),
+            shift=_term,
+            forward=_forward,
+            pull=_pull,
+        )
+
+    def input(self, i: int) -> Tensor:
+        if i == self.row.bias:
+            return self.term
+        if not self.live[i] and i in self.row.factors:
+            assert self.row.scaled is not None
+            return self.row.scaled(self, self.layer.input(i), self.scale, self.before)
+        return self.norm.input(0) if self.before and self.live[i] else self.layer.input(i)
+
+    def output(self, i: int = 0) -> Tensor:
+        return (self.layer if self.before else self.norm).output(i)
+
+    def masked_output(self) -> Tensor:
+        return (self.layer if self.before else self.norm).masked_output()
+
+    def sent(self, met: Op, entries: Entries) -> Entries:
+        """``entries`` of this op, on its way from the node ``met``: they go to this op's operands."""
+        made = list(entries)
+        own, added = self.layer.row.bias, made[-1]
+        for i, entry in enumerate(made[:-1]):
+            if isinstance(entry, Tensor) and i in self.row.factors and not self.live[i]:
+                assert self.row.scaled is not None
+                made[i] = self.row.scaled(self, entry, self.scale, self.before)
+        if own is not None and isinstance(added, Tensor):
+            made[own] = added if self.before else added * self.scale
+        met.edges, met.live, met.wanted = self.edges, self.live, self.wanted
+        return made
+
+
+def _other(op: Op, i: int) -> int:
+    return next(f for f in op.row.factors if f != i)
+
+
+def _term(op: Op) -> Tensor:
+    return cast(Merged, op).term
+
+
+def _forward(op: Op, *operands: Tensor | None) -> Any:
+    return cast(Merged, op).layer.forward(*operands[:-1])
+
+
+def _pull(op: Op, c: Tensor, i: int, at: Any) -> Tensor:
+    if i == op.row.bias:
+        return c.sum((0, *range(2, c.dim())))
+    layer = cast(Merged, op).layer
+    assert layer.row.pull is not None
+    return layer.row.pull(layer, c, i, at)
+
+
+def merged(op: Op) -> Merged | None:
+    """The merged layer that ``op`` is the last op of, if it is one."""
+    if isinstance(op, Merged):
+        return None
+    if op.row.channelwise is not None:
+        layer = _layer_behind(op)
+        return None if layer is None else Merged(layer, _as_met(op), before=False)
+    if not _is_layer(op):
+        return None
+    edge = op.sweep.graph.edges[op.node][op.row.factors[0]]
+    norm = None if edge[0] is None or edge in op.sweep.targets else op.sweep.op(edge[0])
+    if norm is None or norm.row.channelwise is None or not _alone(norm) or _layer_behind(norm) is not None:
+        return None
+    return Merged(_as_met(op), norm, before=True)
+
+
+def _as_met(op: Op) -> Op:
+    """``op`` with the edges of its node: where both forms arrive, the first has sent them elsewhere."""
+    return Op(op.node, op.kind, op.sweep)
+
+
+def _layer_behind(norm: Op) -> Op | None:
+    """The layer whose output ``norm`` reads."""
+    edge = norm.sweep.graph.edges[norm.node][0]
+    if edge[0] is None or edge in norm.sweep.targets or not _alone(norm):
+        return None
+    layer = norm.sweep.op(edge[0])
+    return layer if layer is not None and _is_layer(layer) else None
+
+
+def _is_layer(op: Op) -> bool:
+    """Whether the weights are the second factor and constant, and nothing else is live."""
+    return op.row.scaled is not None and op.live[op.row.factors[0]] and sum(op.live) == 1
+
+
+def _alone(norm: Op) -> bool:
+    """Whether only the normalised tensor is live, so that scale and shift are constants."""
+    live = norm.sweep.live.operands(norm.sweep.graph.edges[norm.node])
+    return live[0] and not any(live[1:])
