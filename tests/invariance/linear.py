@@ -31,7 +31,7 @@ LINEAR = (
         "bias in the weight": lambda x, w, b: torch.cat([x, torch.ones(3, 1).to(x)], 1)
             @ torch.cat([w, b[:, None]], 1).t(),
         "scaled": lambda x, w, b: torch.addmm(b, x, w.t() / 2, alpha=2.0),
-    }, constants=((5, 4), (5,)), layer=True),
+    }, constants=((5, 4), (5,)), layer=True, several=("mv", "product and sum")),
     Group("linear layer on 3-D", {
         "F.linear": lambda x, w, b: F.linear(x, w, b),
         "matmul": lambda x, w, b: x @ w.t() + b,

@@ -25,7 +25,9 @@ class Group:
 
     ``live``, ``constants``: shapes; the first dimension of a live tensor is a batch if ``batched``.
     ``positive``: operands are drawn from (0.5, 2). ``layer``: all are one layer to the epsilon rule,
-    so they agree at any epsilon and not only where it vanishes.
+    so they agree at any epsilon and not only where it vanishes, and so under rules that split by sign.
+    ``several``: those that are not one layer, because product and sum are not one op, or something that
+    joins tensors stands between the layer and its bias.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Group:
     positive: bool = False
     batched: bool = True
     layer: bool = False
+    several: tuple[str, ...] = ()
     why: str = field(default="", compare=False)
 
     def __str__(self) -> str:

@@ -9,7 +9,7 @@ from dynamiclrp_core.plugins import presets
 from torch import nn
 
 
-@pytest.mark.parametrize("rules", sorted(presets()))
+@pytest.mark.parametrize("rules", sorted(set(presets()) - {"epsilon-gamma-box"}))  # that one is for images
 def test_additive_infinite_mask_is_masked_fill(rules: str) -> None:
     """softmax(s + mask) and softmax(s.masked_fill(...)) hide the same keys: hidden values get 0."""
     torch.manual_seed(0)

@@ -17,10 +17,11 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from .defaults import Affine
-from .merged import Merged, merged, placed
+from .merged import Whole, merged, placed
 from .numerics import at_least_float32, dot, quotient, stabilize
 from .op import Op
 from .rule import Entries, Rule, Value
+from .shifted import shifted
 
 Bias = Literal["absorb", "ignore", "spread"]
 Constants = Literal["absorb", "pass"]
@@ -39,18 +40,18 @@ class Stabilized(Rule):
     norm_scale: bool = False
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        whole = merged(op) if self.merges else None
+        whole = merged(op) or shifted(op) if self.merges else None
         if whole is None:
             return self.of_coefficient(op, self.only(c))
-        return whole.sent(op, self._of(whole).coefficient(whole, *c))
+        return whole.sent(op, self._of(whole).coefficient(whole, *whole.arrived(c)))
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
-        whole = merged(op) if self.merges else None
+        whole = merged(op) or shifted(op) if self.merges else None
         if whole is None:
             return self.of_value(op, self.only(r))
-        return whole.sent(op, self._of(whole).value(whole, *r))
+        return whole.sent(op, self._of(whole).value(whole, *whole.arrived(r)))
 
-    def _of(self, whole: Merged) -> Rule:
+    def _of(self, whole: Whole) -> Rule:
         if whole.before:
             return self
         rule = whole.sweep.rule_of(whole.layer)
@@ -59,7 +60,7 @@ class Stabilized(Rule):
 
     @property
     def merges(self) -> bool:
-        """Whether a batch norm beside a layer is part of it (``merged.py``)."""
+        """Whether a batch norm or a bias beside a layer is part of it (``merged.py``, ``shifted.py``)."""
         return True
 
     def of_coefficient(self, op: Op, c: Tensor) -> Entries:

@@ -11,6 +11,7 @@ itself explained or read out, they stay apart, because relevance must be read th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -34,14 +35,33 @@ def per_channel(t: Tensor, dims: int) -> Tensor:
     return t.view(1, -1, *[1] * (dims - 2))
 
 
-class Merged(Op):
+class Whole(Op):
+    """Several ops, shown to a rule as the one ``layer`` they compute.
+
+    ``before``: the layer is the last of the ops, else it is the first.
+    """
+
+    __slots__ = ("before", "layer")
+    layer: Op
+    before: bool
+
+    def arrived(self, c: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+        """What arrived at the last op, as it arrives at the layer."""
+        return c
+
+    def sent(self, met: Op, entries: Entries) -> Entries:
+        """``entries`` of this op, on its way from the node ``met``: they go to this op's operands."""
+        raise NotImplementedError
+
+
+class Merged(Whole):
     """``layer`` with other weights and, as a last operand, another added term.
 
     Behind a layer the norm's output is the output, before a layer the norm's input is the input. A norm's
     bias and the layer's take their share of the added term; a norm's weight takes none of its own.
     """
 
-    __slots__ = ("before", "layer", "norm", "scale", "term")
+    __slots__ = ("norm", "scale", "term")
 
     def __init__(self, layer: Op, norm: Op, before: bool) -> None:
         super().__init__(layer.node, layer.kind, layer.sweep)
@@ -89,7 +109,6 @@ class Merged(Op):
         return (self.layer if self.before else self.norm).masked_output()
 
     def sent(self, met: Op, entries: Entries) -> Entries:
-        """``entries`` of this op, on its way from the node ``met``: they go to this op's operands."""
         made = list(entries)
         own, added = self.layer.row.bias, made[-1]
         for i, entry in enumerate(made[:-1]):
@@ -124,7 +143,7 @@ def _pull(op: Op, c: Tensor, i: int, at: Any) -> Tensor:
 
 def merged(op: Op) -> Merged | None:
     """The merged layer that ``op`` is the last op of, if it is one."""
-    if isinstance(op, Merged):
+    if isinstance(op, Whole):
         return None
     if op.row.channelwise is not None:
         layer = _layer_behind(op)

@@ -66,8 +66,8 @@ SAMPLES = (
         lambda a: F.fractional_max_pool3d(a, (1, 2, 2), (2, 2, 3), _random_samples=middle(a, 3)), SPACE,
         "distinct", dtypes=WIDE),
     # -- back to where the maxima were -------------------------------------------------------------
-    Sample("MaxUnpool2DBackward0", lambda a: F.max_unpool2d(a, places(a, 2), 2), ("n 2 2 3",),
+    Sample("MaxUnpool2DBackward0", lambda a: F.max_unpool2d(a, places(a, 2), [2, 2]), ("n 2 2 3",),
         dtypes=WIDE),
-    Sample("MaxUnpool3DBackward0", lambda a: F.max_unpool3d(a, places(a, 3), 2), ("n 1 2 2 1",),
+    Sample("MaxUnpool3DBackward0", lambda a: F.max_unpool3d(a, places(a, 3), [2, 2, 2]), ("n 1 2 2 1",),
         dtypes=WIDE),
 )  # fmt: skip
