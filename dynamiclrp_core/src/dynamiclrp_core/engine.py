@@ -32,6 +32,7 @@ from .promises import Values
 from .rule import Entries, Kind, Rule, Rules, Value
 
 OnMissing = Literal["error", "pass", "stop"]
+ROWS_PAY = 2**15
 
 
 Arrived = list[Tensor | None]
@@ -65,6 +66,7 @@ class Sweep:
         self.on_missing = on_missing
         self.check = check
         self.plain = ledger is None and dtype is None and not check
+        self.sparse = True
         self.values = Values(self, known)
         self.held: dict[tuple[Node, str], Any] = {}
         self.assigned: dict[Node, Rule] = {}
@@ -239,6 +241,22 @@ class Sweep:
     def assign(self, node: Node, rule: Rule) -> None:
         """Fix the rule of a node still to come (a matcher has seen what it is part of)."""
         self.assigned[node] = rule
+
+    def explained_rows(self, c: Tensor) -> Tensor | None:
+        """Rows of the matrix ``c`` that are not all zero, if most are: products may skip the rest.
+
+        One explained position of a language model leaves all but one row of the head and of the last
+        block zero. Relevance only spreads on its way down, so the first dense matrix ends the search;
+        a few rows tell it, and a matrix below ``ROWS_PAY`` entries is not worth a look.
+        """
+        if not self.sparse or c.dim() != 2 or c.numel() < ROWS_PAY or c.requires_grad:
+            return None
+        few = c[:: max(1, c.shape[0] // 8)]
+        if int((few != 0).any(1).sum()) * 2 > few.shape[0]:
+            self.sparse = False
+            return None
+        rows = (c != 0).any(1).nonzero().squeeze(1)
+        return rows if rows.numel() * 2 <= c.shape[0] else None
 
     def _missing(self, node: Node) -> Op | None:
         if not any([edge in self.wanted for edge in self.graph.edges[node]]):

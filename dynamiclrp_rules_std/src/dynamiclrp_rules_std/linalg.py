@@ -16,7 +16,13 @@ At = Callable[[int], Tensor]
 def _mm(op: Op, c: Tensor, i: int, at: At) -> Tensor:
     """Gradient of one factor of a @ b: the other is all it needs."""
     first, second = op.row.factors
-    return c @ at(second).mT if i == first else at(first).mT @ c
+    if i != first:
+        return at(first).mT @ c
+    rows = op.sweep.explained_rows(c)
+    if rows is None:
+        return c @ at(second).mT
+    w = at(second)
+    return c.new_zeros(c.shape[0], w.shape[0]).index_copy_(0, rows, c[rows] @ w.mT)
 
 
 def _added(op: Op, added: Tensor | None, z: Tensor) -> Tensor:
