@@ -11,7 +11,7 @@ from torch import nn
 @pytest.mark.parametrize("rules", ["epsilon", "gamma", "alpha-beta"])
 @pytest.mark.parametrize("cell", [nn.RNN, nn.GRU, nn.LSTM])
 def test_a_batch_is_its_samples(cell: type[nn.RNNBase], rules: str) -> None:
-    """``batch_first`` gives mm and add for n > 1, because the input is not contiguous then, and addmm for 1."""
+    """``batch_first`` gives mm and add for n > 1, whose input is not contiguous, and addmm for 1."""
     torch.manual_seed(0)
     net = cell(3, 4, num_layers=2, batch_first=True).double()
     x = torch.randn(3, 5, 3, dtype=torch.float64)
