@@ -21,6 +21,13 @@ LOSSES = {
     "BinaryCrossEntropyWithLogitsBackward0": lambda x: F.binary_cross_entropy_with_logits(x, x.detach()),
     "SoftMarginLossBackward0": lambda x: F.soft_margin_loss(x, x.detach()),
     "MultiMarginLossBackward0": lambda x: F.multi_margin_loss(x, torch.tensor([0, 1])),
+    "MultilabelMarginLossBackward0": lambda x: F.multilabel_margin_loss(
+        x, torch.tensor([[0, -1, -1], [1, 2, -1]])
+    ),
+    "CtcLossBackward0": lambda x: torch._ctc_loss(x[:, None].log(), torch.tensor([[1]]), [2], [1])[0],
+    "CtcLossBackward1": lambda x: torch._ctc_loss(
+        x[:, None].log(), torch.tensor([[1]]), torch.tensor([2]), torch.tensor([1])
+    )[0],
 }
 GPU = {"CudnnBatchNormBackward0"}  # cuDNN's kernel is chosen on CUDA tensors only
 
@@ -37,6 +44,9 @@ REFUSED = {
     "StdBackward0": "degrees of freedom",
     "StdBackward0-keepdim": "degrees of freedom",
     "StdBackward0-all": "degrees of freedom",
+    "NativeBatchNormLegitBackward0": "at least one element",
+    "NativeBatchNormLegitBackward1": "at least one element",
+    "BatchNormWithUpdateBackward0": "at least one element",
     "AffineGridGeneratorBackward0": "non-zero, positive output size",
     "AffineGridGeneratorBackward0-3d": "non-zero, positive output size",
     "MkldnnRnnLayerBackward0": "primitive",

@@ -11,7 +11,10 @@ from dynamiclrp_core.rule import Row, Rules
 from . import (
     activation,
     arithmetic,
+    conv,
     copies,
+    distance,
+    embedding,
     index,
     linalg,
     loss,
@@ -33,8 +36,8 @@ if TYPE_CHECKING:
 DYNAMICLRP_PACK_API = 1
 
 TABLES = (
-    arithmetic, activation, linalg, shape, copies, index, scatter, reduce, pad, pool, resample, norm,
-    recurrent, source, loss,
+    arithmetic, activation, linalg, conv, shape, copies, index, scatter, embedding, reduce, distance,
+    pad, pool, resample, norm, recurrent, source, loss,
 )  # fmt: skip
 
 
