@@ -47,6 +47,7 @@ REFUSED = {
     "NativeBatchNormLegitBackward0": "at least one element",
     "NativeBatchNormLegitBackward1": "at least one element",
     "BatchNormWithUpdateBackward0": "at least one element",
+    **{f"SlowConvTranspose{n}DBackward0{label}": "non-empty" for n in (2, 3) for label in ("", "-no-bias")},
     "AffineGridGeneratorBackward0": "non-zero, positive output size",
     "AffineGridGeneratorBackward0-3d": "non-zero, positive output size",
     "MkldnnRnnLayerBackward0": "primitive",

@@ -11,6 +11,7 @@ is kept is the operand itself, not a copy, so its version is kept too and checke
 
 from __future__ import annotations
 
+import re
 import threading
 import weakref
 from collections import deque
@@ -173,7 +174,8 @@ class _Mode(TorchDispatchMode):
         name = full.rstrip("_")
         if name not in _RECORDED:
             return None
-        camel = "".join(part[:1].upper() + part[1:] for part in name.split("_"))
+        camel = "".join(part[:1].upper() + part[1:] for part in name.removesuffix("_forward").split("_"))
+        camel = re.sub(r"\d[a-z]", lambda found: found[0].upper(), camel)  # slow_conv2d: SlowConv2D
         written = "self" if full != name else None
         arguments = tuple(a.name for a in func._schema.arguments)
         defaults = {a.name: a.default_value for a in func._schema.arguments if a.has_default_value()}

@@ -36,15 +36,20 @@ def slow(name: str, *settings: list[int]) -> Any:
     return call
 
 
+def dense(*tensors: Tensor | None) -> list[Tensor | None]:
+    """Each contiguous."""
+    return [None if t is None else t.contiguous() for t in tensors]
+
+
 def mkldnn(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-    """oneDNN's kernel."""
-    made: Tensor = aten.mkldnn_convolution(x, w, b, [1, 0], [2, 1], [1, 1], 1)
+    """oneDNN's kernel, which reads no strides."""
+    made: Tensor = aten.mkldnn_convolution(*dense(x, w, b), [1, 0], [2, 1], [1, 1], 1)
     return made
 
 
 def nnpack(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-    """NNPACK's kernel, where the machine has it."""
-    made: Tensor = aten._nnpack_spatial_convolution(x, w, b, [1, 1], [1, 1])
+    """NNPACK's kernel, which reads no strides."""
+    made: Tensor = aten._nnpack_spatial_convolution(*dense(x, w, b), [1, 1])
     return made
 
 
@@ -66,6 +71,7 @@ SAMPLES = (
     *both("SlowConvTranspose2DBackward0", slow("slow_conv_transpose2d", [2, 1], [1, 0], [1, 0]), UP, WIDE),
     *both("SlowConvTranspose3DBackward0", slow("slow_conv_transpose3d", [1, 2, 1]), UP3, WIDE),
     *both("MkldnnConvolutionBackward0", mkldnn, PLANE, SINGLE),
+    *both("NnpackSpatialConvolutionBackward0", nnpack, ("n 2 4 5", "3 2 3 3", "3"), SINGLE),
     Sample("ConvTbcBackward0", lambda x, w, b: torch.conv_tbc(x, w, b, 1), ("4 n 2", "3 2 3", "3"),
         dtypes=WIDE),
 )  # fmt: skip
