@@ -14,6 +14,7 @@ from . import (
     conv,
     copies,
     distance,
+    elsewhere,
     embedding,
     index,
     linalg,
@@ -23,6 +24,7 @@ from . import (
     pool,
     recurrent,
     reduce,
+    refused,
     resample,
     scatter,
     shape,
@@ -37,7 +39,7 @@ DYNAMICLRP_PACK_API = 1
 
 TABLES = (
     arithmetic, activation, linalg, conv, shape, copies, index, scatter, embedding, reduce, distance,
-    pad, pool, resample, norm, recurrent, source, loss,
+    pad, pool, resample, norm, recurrent, source, elsewhere, loss, refused,
 )  # fmt: skip
 
 

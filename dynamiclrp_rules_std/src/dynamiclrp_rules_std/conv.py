@@ -13,9 +13,8 @@ from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Row
 from torch import Tensor
 
+from .elsewhere import CUDA, METAL, OTHER, ROCM
 from .linalg import At
-
-CUDA, ROCM, MPS = "needs CUDA", "needs ROCm", "needs Apple's Metal"
 
 
 def _backend(
@@ -24,7 +23,7 @@ def _backend(
     where: str = "",
     *,
     image: str = "self",
-    transposed: bool = False,
+    transposed: bool | None = False,
     depthwise: bool = False,
 ) -> Row:
     """A row of ``node``, which saves ``settings`` and the image; ``where`` it runs, if not on a CPU."""
@@ -39,7 +38,8 @@ def _backend(
         groups = getattr(op.saved, image).shape[1] if depthwise else setting(op, "groups", 1)
         return (
             setting(op, "stride", [1] * n), op.saved.padding, setting(op, "dilation", [1] * n),
-            transposed, setting(op, "output_padding", [0] * n), groups,
+            op.saved.transposed if transposed is None else transposed,
+            setting(op, "output_padding", [0] * n), groups,
         )  # fmt: skip
 
     def forward(op: Op, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -102,6 +102,7 @@ ROWS = (
     _backend("MiopenConvolutionBackward0", "stride padding dilation groups", ROCM),
     _backend("MiopenConvolutionTransposeBackward0", EVERY, ROCM, transposed=True),
     _backend("MiopenDepthwiseConvolutionBackward0", "stride padding dilation groups", ROCM),
-    _backend("MpsConvolutionBackward0", "stride padding dilation groups", MPS),
-    _backend("MpsConvolutionTransposeBackward0", EVERY, MPS, transposed=True),
+    _backend("ConvolutionOverrideableBackward0", EVERY, OTHER, image="input", transposed=None),
+    _backend("MpsConvolutionBackward0", "stride padding dilation groups", METAL),
+    _backend("MpsConvolutionTransposeBackward0", EVERY, METAL, transposed=True),
 )  # fmt: skip

@@ -14,6 +14,8 @@ from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Row
 from torch import Tensor
 
+from .elsewhere import CUDA, ROCM
+
 
 def _per_channel(t: Tensor, dims: int) -> Tensor:
     return t.view(1, -1, *[1] * (dims - 2))
@@ -172,9 +174,9 @@ def _weight_norm_pull(op: Op, c: Tensor, i: int, at: Any) -> Tensor:
     return g.sum_to_size(op.operand_shape(1))
 
 
-def _batch(node: str) -> Row:
+def _batch(node: str, where: str = "") -> Row:
     return norm(node, forward=_batch_norm, pull=_batch_pull, shift=_batch_shift,
-        channelwise=_batch_channelwise)  # fmt: skip
+        channelwise=_batch_channelwise, unexecuted=where)  # fmt: skip
 
 
 ROWS = (
@@ -184,8 +186,8 @@ ROWS = (
     _batch("NativeBatchNormLegitNoTrainingBackward0"),
     _batch("BatchNormWithUpdateBackward0"),
     _batch("BatchNormNoUpdateBackward0"),
-    _batch("CudnnBatchNormBackward0"),
-    _batch("MiopenBatchNormBackward0"),
+    _batch("CudnnBatchNormBackward0", CUDA),
+    _batch("MiopenBatchNormBackward0", ROCM),
     norm("NativeGroupNormBackward0", forward=_group_norm, pull=_group_pull, shift=_group_shift),
     norm("WeightNormInterfaceBackward0", "v g", bias=None, optional=(), pull=_weight_norm_pull,
         forward=lambda op, v, g: v * (g / _length(op, v))),
