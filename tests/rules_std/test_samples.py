@@ -10,7 +10,8 @@ from torch import Tensor
 
 from tests.built import Built, check_loaded_late, each, of_pack, rows_without_sample
 
-# Losses refuse relevance, so that no check of a rule can hold for them: see the last test.
+# Losses refuse relevance, so that no check of a rule can hold for them: see the last test. (Those of
+# cuDNN and MIOpen have the same row.)
 LOSSES = {
     "NllLossBackward0": lambda x: F.nll_loss(x, torch.tensor([0, 1])),
     "NllLoss2DBackward0": lambda x: F.nll_loss(x[..., None, None], torch.tensor([[[0]], [[1]]])),
@@ -29,7 +30,6 @@ LOSSES = {
         x[:, None].log(), torch.tensor([[1]]), torch.tensor([2]), torch.tensor([1])
     )[0],
 }
-GPU = {"CudnnBatchNormBackward0"}  # cuDNN's kernel is chosen on CUDA tensors only
 
 # What torch itself refuses to do with a batch of none.
 REFUSED = {
@@ -57,7 +57,9 @@ REFUSED = {
 
 
 def test_every_row_has_a_sample() -> None:
-    assert rows_without_sample("std") == GPU | set(LOSSES)
+    rows = lrp.load_rules()
+    without = {rows[node] for node in rows_without_sample("std")}
+    assert all(row.unexecuted or row.family == "refused" for row in without)
 
 
 def test_labels_differ() -> None:

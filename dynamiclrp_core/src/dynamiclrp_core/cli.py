@@ -28,8 +28,8 @@ from torch.utils._pytree import tree_leaves
 
 from . import api, plugins
 from .captum_like import LRP
-from .errors import DynamicLRPError, MissingRule
 from .docs import markdown
+from .errors import DynamicLRPError, MissingRule
 from .listing import Record, case_record, missing_records, pack_record, row_records, told
 from .record import record
 from .torch_nodes import generated

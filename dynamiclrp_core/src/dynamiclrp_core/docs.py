@@ -15,9 +15,9 @@ _HEAD = """# Rules
 
 Made by `make docs` (`dynamiclrp rules docs`) on torch {version}; do not edit. A test fails when it is stale.
 
-{known} node types are known to this torch: {tested} have a rule that samples execute in the tests, {elsewhere}
-have one that no CPU can execute, {refused} refuse relevance, {rest} have no row or no sample. `default` is the
-preset; `dynamiclrp rules show NODE` tells what the others make of a node.
+This torch has {known} generated node types. {tested} have a rule that samples execute in the tests,
+{elsewhere} have one that no CPU can execute, {refused} refuse relevance on purpose, {rest} have no row
+or no sample. Below is the preset `default`; `dynamiclrp rules show NODE` tells what the others make of it.
 """
 
 

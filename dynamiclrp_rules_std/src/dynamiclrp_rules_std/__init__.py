@@ -29,6 +29,7 @@ from . import (
     scatter,
     shape,
     source,
+    sparse,
 )
 from .presets import PRESETS
 
@@ -39,7 +40,7 @@ DYNAMICLRP_PACK_API = 1
 
 TABLES = (
     arithmetic, activation, linalg, conv, shape, copies, index, scatter, embedding, reduce, distance,
-    pad, pool, resample, norm, recurrent, source, elsewhere, loss, refused,
+    pad, pool, resample, norm, recurrent, source, sparse, elsewhere, loss, refused,
 )  # fmt: skip
 
 

@@ -90,11 +90,12 @@ ROWS = (
     _backend("SlowConvDilated3DBackward0", "stride padding dilation"),
     _backend("SlowConvTranspose2DBackward0", "stride padding dilation output_padding", transposed=True),
     _backend("SlowConvTranspose3DBackward0", "stride padding dilation output_padding", transposed=True),
-    _backend("NnpackSpatialConvolutionBackward0", "stride padding", image="input"),
     _backend("MkldnnConvolutionBackward0", "stride padding dilation groups"),
     affine("ConvTbcBackward0", "self weight bias", factors=(0, 1), bias=2, forward=_time_batch_channel,
         pull=_time_batch_channel_pull, shift=lambda op: op.input(2)),
-    # -- not on a CPU -----------------------------------------------------------------------------------
+    # -- not on every CPU -----------------------------------------------------------------------------------
+    _backend("NnpackSpatialConvolutionBackward0", "stride padding", "needs NNPACK, which not every CPU has",
+        image="input"),
     _backend("CudnnConvolutionBackward0", "stride padding dilation groups", CUDA),
     _backend("CudnnConvolutionTransposeBackward0", EVERY, CUDA, transposed=True),
     _backend("ConvDepthwise2DBackward0", "stride padding dilation", CUDA, depthwise=True),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dynamiclrp_core.refusal import refused
 
+from . import sparse
+
 # ``<name>BackwardBackward0``: the derivative of a gradient.
 _OF_GRADIENTS = """AdaptiveAvgPool2D AdaptiveAvgPool3D AdaptiveMaxPool2D AdaptiveMaxPool3D AvgPool2D AvgPool3D
     BatchNorm BinaryCrossEntropy Cdist Convolution CudnnBatchNorm CudnnGridSampler CudnnRnn
@@ -38,15 +40,14 @@ ROWS = (
         "run the model on padded tensors with a mask, or on each sequence alone",
     ),
     *refused(
-        """CoalesceBackward0 SparseAddmmBackward0 SparseCompressedTensorBackward0
+        """CoalesceBackward0 SparseCompressedTensorBackward0
         SparseCooTensorWithDimsAndTensorsBackward0 SparseLogSoftmaxBackward0 SparseMaskBackward0
         SparseMmReduceImplBackward0 SparseSampledAddmmBackward0 SparseSoftmaxBackward0
         SparseSparseMatmulBackward0 SparseSumBackward0 ToDenseBackward0 ToSparseBackward0
         ToSparseBackward1 ToSparseBscBackward0 ToSparseBsrBackward0 ToSparseCscBackward0
         ToSparseCsrBackward0 ValuesBackward0 ValuesBackward0_copy""",
-        "a sparse tensor: what is not stored counts as absent in one operation and as 0 in the next, and "
-        "torch's own gradients differ in that too",
-        "run the model on dense tensors, or gather and scatter_add instead of a sparse product",
+        sparse.REASON,
+        sparse.CURE,
     ),
     *refused(
         """MkldnnAdaptiveAvgPool2DBackward0 MkldnnMaxPool2DBackward0 MkldnnMaxPool3DBackward0

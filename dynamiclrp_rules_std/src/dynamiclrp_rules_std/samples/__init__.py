@@ -20,11 +20,12 @@ from . import (
     scatter,
     shape,
     source,
+    sparse,
 )
 
 TABLES = (
     arithmetic, activation, linalg, conv, shape, copies, index, scatter, embedding, reduce, distance,
-    pad, pool, resample, norm, recurrent, source,
+    pad, pool, resample, norm, recurrent, source, sparse,
 )  # fmt: skip
 
 SAMPLES = tuple(sample for table in TABLES for sample in table.SAMPLES)

@@ -47,12 +47,6 @@ def mkldnn(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     return made
 
 
-def nnpack(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-    """NNPACK's kernel, which reads no strides."""
-    made: Tensor = aten._nnpack_spatial_convolution(*dense(x, w, b), [1, 1])
-    return made
-
-
 def both(node: str, call: Any, shapes: tuple[str, ...], dtypes: tuple[torch.dtype, ...]) -> list[Sample]:
     """With a bias and without."""
     return [
@@ -71,7 +65,6 @@ SAMPLES = (
     *both("SlowConvTranspose2DBackward0", slow("slow_conv_transpose2d", [2, 1], [1, 0], [1, 0]), UP, WIDE),
     *both("SlowConvTranspose3DBackward0", slow("slow_conv_transpose3d", [1, 2, 1]), UP3, WIDE),
     *both("MkldnnConvolutionBackward0", mkldnn, PLANE, SINGLE),
-    *both("NnpackSpatialConvolutionBackward0", nnpack, ("n 2 4 5", "3 2 3 3", "3"), SINGLE),
     Sample("ConvTbcBackward0", lambda x, w, b: torch.conv_tbc(x, w, b, 1), ("4 n 2", "3 2 3", "3"),
         dtypes=WIDE),
 )  # fmt: skip
