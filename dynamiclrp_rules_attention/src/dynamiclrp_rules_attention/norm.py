@@ -54,24 +54,4 @@ def _shift(op: Op) -> Tensor | None:
     return op.optional(2)
 
 
-# -- RMS norm ---------------------------------------------------------------------------------------
-
-
-def _rms_norm(op: Op, x: Tensor, weight: Tensor | None = None) -> Tensor:
-    # epsilon is not saved, 1/rms is.
-    y = x * op.saved.result1.to(x.dtype)
-    return y if weight is None else y * weight
-
-
-def _rms_pull(op: Op, c: Tensor, i: int, at: Any) -> Tensor:
-    scale = op.saved.result1.to(c.dtype)
-    if i == 1:
-        return (c * at(0) * scale).sum_to_size(op.operand_shape(1))
-    return (c if op.saved.weight is None else c * at(1)) * scale
-
-
-ROWS = (
-    norm("NativeLayerNormBackward0", forward=_layer_norm, pull=_pull, shift=_shift),
-    norm("FusedRmsNormBackward0", "input weight", bias=None, optional=(1,), forward=_rms_norm,
-        pull=_rms_pull, unexecuted="needs CUDA or Metal"),
-)  # fmt: skip
+ROWS = (norm("NativeLayerNormBackward0", forward=_layer_norm, pull=_pull, shift=_shift),)

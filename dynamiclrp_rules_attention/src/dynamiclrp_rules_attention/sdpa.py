@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from dynamiclrp_core.defaults import Gradient, Stop
 from dynamiclrp_core.families import custom
 from dynamiclrp_core.op import Op
-from dynamiclrp_core.refusal import refused
 from dynamiclrp_core.rule import Entries, Row, Rule
 from torch import Tensor
 
@@ -68,7 +67,7 @@ def _mask_field(op: Op) -> str:
     return "attn_mask"
 
 
-def _row(node: str, operands: str, where: str = "") -> Row:
+def _row(node: str, operands: str) -> Row:
     return custom(
         node,
         FusedAttention(),
@@ -76,25 +75,15 @@ def _row(node: str, operands: str, where: str = "") -> Row:
         family="attention",
         results="output",
         forward=_attention,
-        unexecuted=where,
     )
 
 
-CUDA = "needs CUDA"
-
-ROWS = (
-    _row("ScaledDotProductFlashAttentionForCpuBackward0", "query key value attn_mask"),
-    _row("ScaledDotProductFlashAttentionBackward0", "query key value", CUDA),
-    _row("ScaledDotProductEfficientAttentionBackward0", "query key value attn_bias", CUDA),
-    _row("ScaledDotProductCudnnAttentionBackward0", "query key value attn_bias", CUDA),
-    _row(
-        "ScaledDotProductFusedAttentionOverrideableBackward0",
-        "query key value attn_bias",
-        "needs a backend that overrides the operation",
-    ),
-    *refused(
-        "FlashAttentionBackward0 EfficientAttentionBackward0 CudnnAttentionBackward0",
-        "the kernel may hold sequences of several lengths, of which the node saves only where they start",
-        "call torch.nn.functional.scaled_dot_product_attention on padded tensors with a mask",
-    ),
+ROWS = tuple(
+    _row(node, operands)
+    for node, operands in (
+        ("ScaledDotProductFlashAttentionForCpuBackward0", "query key value attn_mask"),
+        ("ScaledDotProductFlashAttentionBackward0", "query key value"),
+        ("ScaledDotProductEfficientAttentionBackward0", "query key value attn_bias"),
+        ("ScaledDotProductCudnnAttentionBackward0", "query key value attn_bias"),
+    )
 )
