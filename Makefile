@@ -13,7 +13,7 @@ PACKAGES := dynamiclrp_core dynamiclrp_rules_std dynamiclrp_rules_attention dyna
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format types dist bench clean
+.PHONY: help setup demo test lint format types docs dist bench clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -34,6 +34,9 @@ demo: $(READY)  ## train a small CNN on digits, explain it, write pictures to de
 # One thread per worker: threads that fight for cores are slow, and sums then depend on the machine.
 test: $(READY)  ## run the tests (PYTEST_ARGS="-k name", JOBS=4)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
+
+docs: $(READY)  ## write docs/rules.md from the installed packs
+	$(BIN)/dynamiclrp rules docs > docs/rules.md
 
 lint: $(READY)  ## ruff: rules and format
 	$(BIN)/ruff check

@@ -104,6 +104,20 @@ ONE_ROW = PACK + "@hookimpl\ndef dynamiclrp_rules(): return [linear('SharedBackw
 # -- rules list -----------------------------------------------------------------------------------
 
 
+def test_list_missing(dynamiclrp: Command) -> None:
+    listed = dynamiclrp("rules", "list", "--missing", "--json")
+    assert listed.code == 0
+    states = {record["node"]: record["state"] for record in listed.json}
+    assert states["MseLossBackward0"] == "refused"
+    table = dynamiclrp("rules", "list", "--missing")
+    assert "node types in torch" in table.out and "relevance does not pass a loss" in table.out
+
+
+def test_docs(dynamiclrp: Command) -> None:
+    printed = dynamiclrp("rules", "docs")
+    assert printed.code == 0 and printed.out.startswith("# Rules\n") and "| ReluBackward0 |" in printed.out
+
+
 def test_rules_list_has_a_line_for_every_row(dynamiclrp: Command) -> None:
     result = dynamiclrp("rules", "list")
     assert result.code == 0

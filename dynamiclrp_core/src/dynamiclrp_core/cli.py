@@ -1,4 +1,4 @@
-"""The command line: ``dynamiclrp rules list | show | coverage``, ``packs``, ``demo``.
+"""The command line: ``dynamiclrp rules list | show | coverage | docs``, ``packs``, ``demo``.
 
 A listing is made of plain records; ``--json`` prints the same records. Exit code 1: a broken pack,
 a conflict, a missing rule, or another error of this library, whose message goes to stderr.
@@ -28,9 +28,11 @@ from torch.utils._pytree import tree_leaves
 
 from . import api, plugins
 from .captum_like import LRP
+from .docs import markdown
 from .errors import DynamicLRPError, MissingRule
-from .listing import Record, case_record, pack_record, row_records, told
+from .listing import Record, case_record, missing_records, pack_record, row_records, told
 from .record import record
+from .torch_nodes import generated
 
 app = typer.Typer(
     help="Layer-wise relevance propagation on the autograd graph.",
@@ -58,11 +60,29 @@ def main() -> None:
 
 
 @rules_app.command("list")
-def list_rules(rules: Preset = "default", as_json: AsJson = False) -> None:
+def list_rules(
+    rules: Preset = "default",
+    missing: Annotated[
+        bool, typer.Option("--missing", help="The nodes of this torch without a tested rule, and why.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """All nodes that have a rule, one line each."""
     table = plugins.preset(rules)
+    if missing:
+        records = missing_records(table)
+        known = len(generated())
+        title = f"{known} node types in torch {torch.__version__}, {known - len(records)} with a tested rule"
+        _print(as_json, records, (title, records))
+        return
     records = row_records(table, sorted(table))
     _print(as_json, records, (f"{len(records)} nodes, rules of {rules!r}", records))
+
+
+@rules_app.command("docs")
+def print_docs() -> None:
+    """All rules and refusals as Markdown, on the standard output."""
+    print(markdown(), end="")
 
 
 @rules_app.command("show")

@@ -8,7 +8,9 @@ from typing import Any
 from . import plugins
 from .errors import DynamicLRPError
 from .plugins import Pack
+from .refusal import refusal
 from .rule import Matcher, Rule, Rules
+from .torch_nodes import generated
 
 Record = dict[str, Any]
 
@@ -49,6 +51,24 @@ def row_records(rules: Rules, nodes: Sequence[str]) -> list[Record]:
         }
         records.append(facts)
     return records
+
+
+def missing_records(rules: Rules) -> list[Record]:
+    """Node types of the installed torch without a tested rule, and why: a flat record per type.
+
+    ``refused`` (relevance does not pass), ``not executable here`` (a rule, but no CPU builds the node),
+    ``untested`` (a rule without a sample), ``no row``. In that order of reasons.
+    """
+    tested = {sample.node for _, sample in plugins.samples()}
+    records = []
+    for node in sorted(generated().keys() - tested):
+        row = rules.get(node)
+        state, reason = "no row", "MissingRule names it when a model contains it"
+        if row is not None:
+            reason = refusal(row) or row.unexecuted or "its pack has no sample that builds it"
+            state = "refused" if refusal(row) else "not executable here" if row.unexecuted else "untested"
+        records.append({"node": node, "state": state, "reason": reason, "pack": row.pack if row else ""})
+    return sorted(records, key=lambda r: (r["state"], r["reason"], r["node"]))
 
 
 def case_record(matcher: Matcher | None, rule: Rule) -> Record:

@@ -11,6 +11,7 @@ is kept is the operand itself, not a copy, so its version is kept too and checke
 
 from __future__ import annotations
 
+import re
 import threading
 import weakref
 from collections import deque
@@ -31,11 +32,14 @@ from .node import kind
 # Calls of which autograd drops an operand or an argument that the forward needs.
 _RECORDED = frozenset(
     """add sub rsub where masked_fill constant_pad_nd cat stack addmm baddbmm addbmm addmv addr addcmul
-    addcdiv lerp convolution native_batch_norm native_group_norm cudnn_batch_norm masked_scatter
+    addcdiv lerp convolution native_batch_norm native_group_norm masked_scatter
     index_fill index_put index_copy index_add scatter scatter_add select_scatter slice_scatter
     diagonal_scatter as_strided_scatter block_diag put _index_put_impl _unsafe_index_put
     _unsafe_masked_index _unsafe_masked_index_put_accumulate _native_batch_norm_legit
     _native_batch_norm_legit_no_training _batch_norm_with_update _batch_norm_no_update
+    _convolution _slow_conv2d_forward slow_conv3d_forward slow_conv_dilated2d slow_conv_dilated3d
+    slow_conv_transpose2d slow_conv_transpose3d _nnpack_spatial_convolution mkldnn_convolution
+    cudnn_batch_norm miopen_batch_norm conv_depthwise3d _conv_depthwise2d
     threshold nan_to_num remainder fmod igamma copy fill""".split()
 )
 _KEPT_RECORDINGS = 8
@@ -170,7 +174,8 @@ class _Mode(TorchDispatchMode):
         name = full.rstrip("_")
         if name not in _RECORDED:
             return None
-        camel = "".join(part[:1].upper() + part[1:] for part in name.split("_"))
+        camel = "".join(part[:1].upper() + part[1:] for part in name.removesuffix("_forward").split("_"))
+        camel = re.sub(r"\d[a-z]", lambda found: found[0].upper(), camel)  # slow_conv2d: SlowConv2D
         written = "self" if full != name else None
         arguments = tuple(a.name for a in func._schema.arguments)
         defaults = {a.name: a.default_value for a in func._schema.arguments if a.has_default_value()}

@@ -129,6 +129,8 @@ class Row:
     scaled     of a layer, ``(op, w, k, inputs)``: weights that are those of ``w`` times ``k`` per output
                channel, or with ``inputs`` per input channel
     channelwise  ``(op) -> k, t``: the op is ``k x + t`` with constants per channel (batch norm)
+    unexecuted why no sample can build the node on a CPU ("needs CUDA"): its field names are checked
+               against torch's headers, its formula on stand-ins
     """
 
     node: str
@@ -156,6 +158,7 @@ class Row:
     stands_in: bool = False
     scaled: Callable[[Op, Tensor, Tensor, bool], Tensor] | None = None
     channelwise: Callable[[Op], tuple[Tensor, Tensor]] | None = None
+    unexecuted: str = ""
     pack: str = ""
     source: str = ""
 

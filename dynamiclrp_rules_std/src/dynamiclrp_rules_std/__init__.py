@@ -11,7 +11,11 @@ from dynamiclrp_core.rule import Row, Rules
 from . import (
     activation,
     arithmetic,
+    conv,
     copies,
+    distance,
+    elsewhere,
+    embedding,
     index,
     linalg,
     loss,
@@ -20,10 +24,12 @@ from . import (
     pool,
     recurrent,
     reduce,
+    refused,
     resample,
     scatter,
     shape,
     source,
+    sparse,
 )
 from .presets import PRESETS
 
@@ -33,8 +39,8 @@ if TYPE_CHECKING:
 DYNAMICLRP_PACK_API = 1
 
 TABLES = (
-    arithmetic, activation, linalg, shape, copies, index, scatter, reduce, pad, pool, resample, norm,
-    recurrent, source, loss,
+    arithmetic, activation, linalg, conv, shape, copies, index, scatter, embedding, reduce, distance,
+    pad, pool, resample, norm, recurrent, source, sparse, elsewhere, loss, refused,
 )  # fmt: skip
 
 

@@ -146,15 +146,18 @@ ROWS = (
         forward=lambda op, added, a, v: _added(op, added, a @ v),
         shift=_add_shift,
     ),
-    affine(
-        "ConvolutionBackward0",
-        "input weight bias",
-        factors=(0, 1),
-        bias=2,
-        optional=(2,),
-        forward=_conv,
-        pull=_conv_pull,
-        shift=_conv_shift,
-        scaled=_conv_scaled,
+    *(
+        affine(
+            node,
+            "input weight bias",
+            factors=(0, 1),
+            bias=2,
+            optional=(2,),
+            forward=_conv,
+            pull=_conv_pull,
+            shift=_conv_shift,
+            scaled=_conv_scaled,
+        )
+        for node in ("ConvolutionBackward0", "ConvolutionBackward1")
     ),
 )

@@ -1,4 +1,4 @@
-"""Batch and group norm. Only the scale 1/std is held constant; centring by the mean is linear.
+"""Batch, group and weight norm. Only the scale 1/std is held constant; centring by the mean is linear.
 
 ``y = gamma * rstd * (x - mean) + beta``, so ``c_x = h - mean(h)`` with ``h = gamma * rstd * c`` where
 the mean is x's own, and ``c_x = h`` where it is a running statistic.
@@ -11,7 +11,10 @@ from typing import Any
 import torch
 from dynamiclrp_core.families import norm
 from dynamiclrp_core.op import Op
+from dynamiclrp_core.rule import Row
 from torch import Tensor
+
+from .elsewhere import CUDA, ROCM
 
 
 def _per_channel(t: Tensor, dims: int) -> Tensor:
@@ -25,14 +28,32 @@ def _batch_dims(x: Tensor) -> tuple[int, ...]:
     return (0, *range(2, x.dim()))
 
 
+# What the node's kernel decides, where it saves no field for it.
+_TRAINING = {
+    "NativeBatchNormLegitNoTrainingBackward0": False,
+    "BatchNormNoUpdateBackward0": False,
+    "BatchNormWithUpdateBackward0": True,
+}
+_SAVE_EPSILON = ("CudnnBatchNormBackward0", "MiopenBatchNormBackward0")
+
+
+def _training(op: Op) -> bool:
+    known = _TRAINING.get(op.row.node)
+    return op.saved.training if known is None else known
+
+
+def _eps(op: Op) -> float:
+    return op.saved.epsilon if op.row.node in _SAVE_EPSILON else op.saved.eps
+
+
 def _batch_scale(op: Op, dims: int) -> Tensor:
     """1/std per channel. With create_graph it is computed from x: it is held for relevance only."""
     s = op.saved
-    if not s.training:
-        rstd = (s.running_var + s.eps).rsqrt()
+    if not _training(op):
+        rstd = (s.running_var + _eps(op)).rsqrt()
     elif torch.is_grad_enabled() or op.sweep.dtype is not None:
         x = op.input(0)
-        rstd = (x.var(_batch_dims(x), correction=0) + s.eps).rsqrt()
+        rstd = (x.var(_batch_dims(x), correction=0) + _eps(op)).rsqrt()
     else:
         rstd = s.result2
     return _per_channel(rstd, dims)
@@ -40,11 +61,11 @@ def _batch_scale(op: Op, dims: int) -> Tensor:
 
 def _batch_norm(op: Op, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     s = op.saved
-    mean = _per_channel(s.running_mean, x.dim()) if not s.training else x.mean(_batch_dims(x), True)
-    if s.training:
-        rstd = (x.var(_batch_dims(x), correction=0, keepdim=True) + s.eps).rsqrt()
+    mean = _per_channel(s.running_mean, x.dim()) if not _training(op) else x.mean(_batch_dims(x), True)
+    if _training(op):
+        rstd = (x.var(_batch_dims(x), correction=0, keepdim=True) + _eps(op)).rsqrt()
     else:
-        rstd = _per_channel((s.running_var + s.eps).rsqrt(), x.dim())
+        rstd = _per_channel((s.running_var + _eps(op)).rsqrt(), x.dim())
     y = (x - mean) * rstd
     y = y if weight is None else y * _per_channel(weight, x.dim())
     return y if bias is None else y + _per_channel(bias, x.dim())
@@ -60,7 +81,7 @@ def _batch_pull(op: Op, c: Tensor, i: int, at: Any) -> Tensor:
     h = c * _batch_scale(op, c.dim())
     if op.saved.weight is not None:
         h = h * _per_channel(at(1), c.dim())
-    return h - h.mean(_batch_dims(h), True) if op.saved.training else h
+    return h - h.mean(_batch_dims(h), True) if _training(op) else h
 
 
 def _batch_shift(op: Op) -> Tensor | None:
@@ -68,7 +89,7 @@ def _batch_shift(op: Op) -> Tensor | None:
     s = op.saved
     bias, weight = op.optional(2), op.optional(1)
     shift = None if bias is None else _per_channel(bias, dims)
-    if s.training or not op.live[0]:
+    if _training(op) or not op.live[0]:
         return shift
     # The running mean is constant in x; with weight live too, x takes half of the product.
     centre = _per_channel(s.running_mean, dims) * _batch_scale(op, dims) / op.live_factors
@@ -81,7 +102,7 @@ def _batch_channelwise(op: Op) -> tuple[Tensor, Tensor]:
     """Scale and shift per channel, statistics held: gamma / sigma and beta - mu gamma / sigma."""
     s = op.saved
     k = _batch_scale(op, 2).view(-1)
-    if not s.training:
+    if not _training(op):
         mean = s.running_mean
     elif torch.is_grad_enabled() or op.sweep.dtype is not None:
         x = op.input(0)
@@ -136,10 +157,38 @@ def _group_shift(op: Op) -> Tensor | None:
     return None if bias is None else _per_channel(bias, len(op.shape))
 
 
+# -- weight norm ------------------------------------------------------------------------------------
+
+
+def _length(op: Op, v: Tensor) -> Tensor:
+    """The norm of v over all dimensions but the saved one (over all, if that is -1)."""
+    others = [d for d in range(v.dim()) if d != op.saved.dim]
+    return v.square().sum(others, keepdim=True).sqrt()
+
+
+def _weight_norm_pull(op: Op, c: Tensor, i: int, at: Any) -> Tensor:
+    v = op.input(0).to(c.dtype)
+    if i == 0:
+        return c * at(1) / _length(op, v)  # the length is held, as the scale of any norm
+    g = c * v / _length(op, v)
+    return g.sum_to_size(op.operand_shape(1))
+
+
+def _batch(node: str, where: str = "") -> Row:
+    return norm(node, forward=_batch_norm, pull=_batch_pull, shift=_batch_shift,
+        channelwise=_batch_channelwise, unexecuted=where)  # fmt: skip
+
+
 ROWS = (
-    norm("NativeBatchNormBackward0", forward=_batch_norm, pull=_batch_pull, shift=_batch_shift,
-        channelwise=_batch_channelwise),
-    norm("CudnnBatchNormBackward0", forward=_batch_norm, pull=_batch_pull, shift=_batch_shift,
-        channelwise=_batch_channelwise),
+    _batch("NativeBatchNormBackward0"),
+    _batch("NativeBatchNormLegitBackward0"),
+    _batch("NativeBatchNormLegitBackward1"),  # without running statistics
+    _batch("NativeBatchNormLegitNoTrainingBackward0"),
+    _batch("BatchNormWithUpdateBackward0"),
+    _batch("BatchNormNoUpdateBackward0"),
+    _batch("CudnnBatchNormBackward0", CUDA),
+    _batch("MiopenBatchNormBackward0", ROCM),
     norm("NativeGroupNormBackward0", forward=_group_norm, pull=_group_pull, shift=_group_shift),
+    norm("WeightNormInterfaceBackward0", "v g", bias=None, optional=(), pull=_weight_norm_pull,
+        forward=lambda op, v, g: v * (g / _length(op, v))),
 )  # fmt: skip

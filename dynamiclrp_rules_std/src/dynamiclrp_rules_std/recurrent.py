@@ -1,6 +1,6 @@
-"""Fused LSTM: unrolled from what it saved, then swept like any graph.
+"""Fused LSTM and GRU: unrolled from what they saved, then swept like any graph.
 
-nn.GRU, nn.RNN and the cells are already small nodes on CPU and need no row.
+nn.GRU, nn.RNN and the cells are already small nodes on CPU and need no row; on CUDA a cell is one node.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from dynamiclrp_core.op import Op
 from dynamiclrp_core.subgraph import SubGraph
 from torch import Tensor
 
+from .elsewhere import CUDA
+
 
 def lstm_steps(
     x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor | None, h: Tensor, c: Tensor, reverse: bool
@@ -25,9 +27,7 @@ def lstm_steps(
         gates = x[t] @ w_ih.t() + h @ w_hh.t()
         if bias is not None:
             gates = gates + bias
-        i, f, g, o = gates.chunk(4, 1)
-        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-        h = o.sigmoid() * c.tanh()
+        h, c = lstm_cell(gates, c)
         outputs.append(h)
     return torch.stack(outputs[::-1] if reverse else outputs), h, c
 
@@ -52,6 +52,57 @@ class Unrolled(SubGraph):
         return (outputs, h_n.view_as(s.hx_), c_n.view_as(s.cx_)), operands
 
 
+def lstm_cell(gates: Tensor, cx: Tensor) -> tuple[Tensor, Tensor]:
+    """One step, from the sum of all gates in the order i f g o; (h, c)."""
+    i, f, g, o = gates.chunk(4, 1)
+    c = f.sigmoid() * cx + i.sigmoid() * g.tanh()
+    return o.sigmoid() * c.tanh(), c
+
+
+def gru_cell(of_input: Tensor, of_hidden: Tensor, hx: Tensor) -> Tensor:
+    """One step, from the gates in the order r z n: ``h' = n + z (h - n)``."""
+    (r, z, n), (hr, hz, hn) = of_input.chunk(3, 1), of_hidden.chunk(3, 1)
+    r, z = (r + hr).sigmoid(), (z + hz).sigmoid()
+    n = (n + r * hn).tanh()
+    return n + z * (hx - n)
+
+
+class Cell(SubGraph):
+    """A fused cell of CUDA: gates of input and hidden state, the state, two biases if there are any."""
+
+    def rebuild(self, op: Op) -> tuple[Sequence[Any], Sequence[Tensor | None]]:
+        made: list[Tensor | None] = []
+        for i, name in enumerate(op.row.operands[: len(op.edges)]):
+            t = getattr(op.saved, name)
+            if t is not None:
+                t = t.detach() if op.sweep.dtype is None else t.detach().to(op.sweep.dtype)
+                t = t.requires_grad_() if op.wanted[i] else t
+            made.append(t)
+        x, h, state, *biases = made
+        assert x is not None and h is not None and state is not None
+        return self.outputs(x, h, state, *biases), [t if w else None for t, w in zip(made, op.wanted)]
+
+    @staticmethod
+    def outputs(x: Tensor, h: Tensor, state: Tensor, *biases: Tensor | None) -> tuple[Tensor, ...]:
+        raise NotImplementedError
+
+
+class LstmCell(Cell):
+    @staticmethod
+    def outputs(x: Tensor, h: Tensor, state: Tensor, *biases: Tensor | None) -> tuple[Tensor, ...]:
+        gates = x + h
+        for bias in biases:
+            gates = gates if bias is None else gates + bias
+        return lstm_cell(gates, state)
+
+
+class GruCell(Cell):
+    @staticmethod
+    def outputs(x: Tensor, h: Tensor, state: Tensor, *biases: Tensor | None) -> tuple[Tensor, ...]:
+        b_x, b_h = biases or (None, None)
+        return (gru_cell(x if b_x is None else x + b_x, h if b_h is None else h + b_h, state),)
+
+
 ROWS = (
     custom(
         "MkldnnRnnLayerBackward0",
@@ -60,4 +111,8 @@ ROWS = (
         results="result0 result1 result2",
         family="recurrent",
     ),
-)
+    custom("ThnnFusedLstmCellBackward0", LstmCell(), "input_gates hidden_gates cx input_bias hidden_bias",
+        family="recurrent", optional=(3, 4), unexecuted=CUDA),
+    custom("ThnnFusedGruCellBackward0", GruCell(), "input_gates hidden_gates hx input_bias hidden_bias",
+        family="recurrent", optional=(3, 4), unexecuted=CUDA),
+)  # fmt: skip

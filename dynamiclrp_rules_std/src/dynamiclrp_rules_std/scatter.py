@@ -51,21 +51,25 @@ class Reduced(Rule):
             if op.ledger is not None:
                 op.book("constants", dot(torch.where(factors == 0, op.output(), 0.0), ci))
             return op.backward(ci / factors.clamp(min=1).to(ci.dtype))
+        if op.saved.reduce in ("amax", "amin"):
+            return self._to_winners(op, ci)
         if op.ledger is not None:
-            if op.saved.reduce in ("amax", "amin"):
-                self._book_wins(op, ci)
-            else:
-                book_shift(op, ci, "constants")
+            book_shift(op, ci, "constants")
         return op.backward(ci)
 
-    def _book_wins(self, op: Op, c: Tensor) -> None:
-        """What constants win: their part of the entries that are equal to the result."""
-        result = op.output()
-        at = result.gather(op.saved.dim, _wide_index(op))
-        wins = [(op.input(0) == result).to(result), (_like_index(op, op.input(1)) == at).to(result)]
-        all_wins = self._counted(op, wins)
-        constant = self._counted(op, [None if live else w for w, live in zip(wins, op.live)])
-        op.book("constants", dot(result * constant / all_wins.clamp(min=1), c))
+    def _to_winners(self, op: Op, c: Tensor) -> Entries:
+        """Not the node's own backward: it counts what stood there as a winner even where it took no part."""
+        result, index, dim = op.output(), _wide_index(op), op.saved.dim
+        at = result.gather(dim, index)
+        stood = self._counted(op, [(op.input(0) == result).to(result), None])
+        written = (_like_index(op, op.input(1)) == at).to(result)
+        wins = (stood, self._counted(op, [None, written]))
+        each = c / (wins[0] + wins[1]).clamp(min=1).to(c.dtype)
+        if op.ledger is not None:
+            for won, live in zip(wins, op.live):
+                if not live:
+                    op.book("constants", dot(result * won, each))
+        return [each * stood.to(c.dtype), each.gather(dim, index) * written.to(c.dtype)]
 
     @staticmethod
     def _ones(op: Op, i: int) -> Tensor:

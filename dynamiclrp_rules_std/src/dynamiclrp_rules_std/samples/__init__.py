@@ -5,7 +5,10 @@ from __future__ import annotations
 from . import (
     activation,
     arithmetic,
+    conv,
     copies,
+    distance,
+    embedding,
     index,
     linalg,
     norm,
@@ -17,11 +20,12 @@ from . import (
     scatter,
     shape,
     source,
+    sparse,
 )
 
 TABLES = (
-    arithmetic, activation, linalg, shape, copies, index, scatter, reduce, pad, pool, resample, norm,
-    recurrent, source,
+    arithmetic, activation, linalg, conv, shape, copies, index, scatter, embedding, reduce, distance,
+    pad, pool, resample, norm, recurrent, source, sparse,
 )  # fmt: skip
 
 SAMPLES = tuple(sample for table in TABLES for sample in table.SAMPLES)

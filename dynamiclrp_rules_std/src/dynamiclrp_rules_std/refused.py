@@ -1,0 +1,86 @@
+"""Nodes that relevance does not pass, with the reason and the cure. Losses have their own module."""
+
+from __future__ import annotations
+
+from dynamiclrp_core.refusal import refused
+
+from . import sparse
+
+# ``<name>BackwardBackward0``: the derivative of a gradient.
+_OF_GRADIENTS = """AdaptiveAvgPool2D AdaptiveAvgPool3D AdaptiveMaxPool2D AdaptiveMaxPool3D AvgPool2D AvgPool3D
+    BatchNorm BinaryCrossEntropy Cdist Convolution CudnnBatchNorm CudnnGridSampler CudnnRnn
+    Diagonal Elu EmbeddingBag EmbeddingBagDense EmbeddingDense FractionalMaxPool2D
+    FractionalMaxPool3D Gelu Glu GridSampler2D GridSampler2DCpuFallback GridSampler3D Hardshrink
+    Hardswish Hardtanh HuberLoss LeakyRelu Linear LogSigmoid MaskedScatter MaxPool2D
+    MaxPool2DWithIndices MaxPool3DWithIndices MiopenBatchNorm MpsConvolution MseLoss
+    NativeBatchNorm NativeDropout NativeLayerNorm NllLoss2D NllLoss Pdist PreluKernel
+    ReflectionPad1D ReflectionPad2D ReflectionPad3D ReplicationPad1D ReplicationPad2D
+    ReplicationPad3D RreluWithNoise Select Sigmoid Slice SlowConv2D SmoothL1Loss SoftMarginLoss
+    Softplus Softshrink Tanh Threshold Unfold UpsampleBicubic2DAa UpsampleBicubic2D
+    UpsampleBilinear2DAa UpsampleBilinear2D UpsampleLanczos2DAa UpsampleLinear1D
+    UpsampleNearest1D UpsampleNearest2D UpsampleNearest3D UpsampleNearestExact1D
+    UpsampleNearestExact2D UpsampleNearestExact3D UpsampleTrilinear3D""".split()
+
+ROWS = (
+    *refused(
+        """ChunkBackwardAutogradNestedTensor0 MeanBackwardAutogradNestedTensor0 NestedFromPaddedBackward0
+        NestedFromPaddedTensorBackward0 NestedGetValuesBackward0 NestedGetValuesBackward0_copy
+        NestedTensorFromMaskBackward0 NestedTensorFromTensorListBackward0 NestedViewFromBufferBackward0
+        NestedViewFromBufferBackward0_copy NestedViewFromJaggedBackward0
+        NestedViewFromJaggedBackward0_copy SelectBackwardAutogradNestedTensor0
+        SelectBackwardAutogradNestedTensor0_copy SplitWithSizesBackwardAutogradNestedTensor0
+        SplitWithSizesBackwardAutogradNestedTensor0_copy SqueezeBackwardAutogradNestedTensor0
+        SqueezeBackwardAutogradNestedTensor0_copy SqueezeBackwardAutogradNestedTensor1
+        SqueezeBackwardAutogradNestedTensor1_copy SumBackwardAutogradNestedTensor0
+        SumBackwardAutogradNestedTensor1 ToPaddedTensorBackward0 UnbindBackwardAutogradNestedTensor0
+        UnbindBackwardAutogradNestedTensor0_copy ValuesBackwardAutogradNestedTensor0
+        ValuesBackwardAutogradNestedTensor0_copy ViewBackwardAutogradNestedTensor0
+        ViewBackwardAutogradNestedTensor0_copy""",
+        "a nested tensor has no one shape, so relevance cannot be added up and reduced along its edges",
+        "run the model on padded tensors with a mask, or on each sequence alone",
+    ),
+    *refused(
+        """CoalesceBackward0 SparseCompressedTensorBackward0
+        SparseCooTensorWithDimsAndTensorsBackward0 SparseLogSoftmaxBackward0 SparseMaskBackward0
+        SparseMmReduceImplBackward0 SparseSampledAddmmBackward0 SparseSoftmaxBackward0
+        SparseSparseMatmulBackward0 SparseSumBackward0 ToDenseBackward0 ToSparseBackward0
+        ToSparseBackward1 ToSparseBscBackward0 ToSparseBsrBackward0 ToSparseCscBackward0
+        ToSparseCsrBackward0 ValuesBackward0 ValuesBackward0_copy""",
+        sparse.REASON,
+        sparse.CURE,
+    ),
+    *refused(
+        """MkldnnAdaptiveAvgPool2DBackward0 MkldnnMaxPool2DBackward0 MkldnnMaxPool3DBackward0
+        MkldnnReshapeBackward0 ToMkldnnBackward0""",
+        "the tensors are in oneDNN's opaque layout, whose entries cannot be read",
+        "explain the model without to_mkldnn()",
+    ),
+    *refused(
+        "CudnnRnnBackward0 MiopenRnnBackward0 LstmMpsBackward0",
+        "one kernel runs all layers and steps, and keeps neither the states between nor the dropout masks",
+        "run the forward under torch.backends.cudnn.flags(enabled=False), which builds a node per step",
+    ),
+    *refused(
+        "ChunkBackward0 SliceInverseBackward0",
+        "torch makes it inside of its own machinery only (functionalisation, nested tensors)",
+        "explain the eager model",
+    ),
+    # -- not of a forward -------------------------------------------------------------------------------
+    *refused(
+        """TestAutogradMultipleDispatchBackward0 TestAutogradMultipleDispatchBackwardAutogradCUDA0
+        TestAutogradMultipleDispatchBackwardAutogradNestedTensor0
+        TestAutogradMultipleDispatchBackwardAutogradNestedTensor1
+        TestAutogradMultipleDispatchViewBackward0 TestAutogradMultipleDispatchViewBackward0_copy
+        TestAutogradMultipleDispatchViewBackwardAutogradCUDA0
+        TestAutogradMultipleDispatchViewBackwardAutogradCUDA0_copy TestWarnInAutogradBackward0""",
+        "torch's own test suite builds it",
+        "none needed: no model contains it",
+    ),
+    *refused(
+        " ".join(f"{name}BackwardBackward0" for name in _OF_GRADIENTS)
+        + """ ConvolutionBackwardOverrideableBackward0 LogSoftmaxBackwardDataBackward0
+        SoftmaxBackwardDataBackward0""",
+        "it is part of a gradient's own graph (create_graph=True), not of a forward",
+        "explain the output of the model, not a gradient of it",
+    ),
+)
