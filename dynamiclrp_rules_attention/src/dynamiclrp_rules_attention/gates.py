@@ -39,9 +39,10 @@ def rank(op: Op, edge: Edge) -> int:
             continue
         if row.family == "product" and sum(made.live) == 2:
             return ACTIVATED if gate(made) is not None else SIGNAL
-        scales = row.family == "product" or row.copies or row.node in SCALINGS
-        if scales or (row.family == "moving" and len(made.edges) == 1):
-            edge = made.edges[made.live.index(True)] if True in made.live else (None, 0)
+        if row.family in ("product", "moving") or row.copies or row.node in SCALINGS:
+            if sum(made.live) != 1:
+                return SIGNAL
+            edge = made.edges[made.live.index(True)]
             continue
         if row.family != "elementwise":
             return SIGNAL
