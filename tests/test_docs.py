@@ -10,7 +10,7 @@ import pytest
 import torch
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = ["readouts.md"]
+PAGES = ["attention.md", "readouts.md"]
 
 
 @pytest.mark.filterwarnings("ignore")  # transformers' own
