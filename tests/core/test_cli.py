@@ -483,6 +483,18 @@ def test_demo_hands_over_its_options(dynamiclrp: Command, monkeypatch: pytest.Mo
     ]
 
 
+def test_demo_of_a_folder(dynamiclrp: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[tuple[object, ...]] = []
+    fake = types.SimpleNamespace(explain_folder=lambda *args: called.append(args))
+    monkeypatch.setitem(sys.modules, "dynamiclrp_core.demo_text", fake)
+    assert dynamiclrp("demo", "--model", "there", "--text", "a cat", "--text", "b", "--out", "o").code == 0
+    assert dynamiclrp("demo", "--model", "there").code == 0
+    assert called == [
+        (Path("there"), ["a cat", "b"], Path("o/text.html")),
+        (Path("there"), [], Path("demo-output/text.html")),
+    ]
+
+
 def test_demo_names_what_is_not_installed(dynamiclrp: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def main(**options: object) -> None:
         raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")

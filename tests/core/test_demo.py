@@ -41,14 +41,19 @@ def test_demo_shows_the_main_job(tmp_path: Path, capsys: pytest.CaptureFixture[s
     for what in ("forward", "gradient", "relevance, default"):
         assert re.search(rf"{what}\s+[\d.]+ ms", first.text)
     assert re.search(r"[1-9]\d* nodes", first.text)
+    assert re.search(r"names the word after 'password:': [\d.]+% of 200", first.text)
+    for rules in ("default", "cp-lrp", "dynamiclrp", r"gradient \* input"):
+        assert re.search(rf"{rules} +[\d.]+%", first.text)
+    assert (first.folder / "text.html").read_text().count("<p>") == 12
     for name in ("digits.png", "photograph.png"):
         assert (first.folder / name).read_bytes().startswith(b"\x89PNG")
     assert first.state_kept
 
     torch.rand(7)  # wherever the caller's generator stands
     second = quick(tmp_path / "second", capsys)
-    heatmaps = [(shown.folder / "digits.png").read_bytes() for shown in (first, second)]
-    assert heatmaps[0] == heatmaps[1]
+    for name in ("digits.png", "text.html"):
+        heatmaps = [(shown.folder / name).read_bytes() for shown in (first, second)]
+        assert heatmaps[0] == heatmaps[1]
 
 
 def test_the_test_images_are_not_trained_on() -> None:

@@ -119,9 +119,18 @@ def softmax_by_hand(x: Tensor) -> Tensor:
     return e / e.sum(-1, keepdim=True)
 
 
-def test_cp_lrp_knows_a_softmax_by_hand() -> None:
+def by_reciprocal(x: Tensor) -> Tensor:
+    return x.exp() * x.exp().sum(-1, keepdim=True).reciprocal()
+
+
+def by_logarithm(x: Tensor) -> Tensor:
+    return (x - x.logsumexp(-1, keepdim=True)).exp()
+
+
+@pytest.mark.parametrize("spelled", [softmax_by_hand, by_reciprocal, by_logarithm])
+def test_cp_lrp_knows_a_softmax_by_hand(spelled: Callable[[Tensor], Tensor]) -> None:
     x, v = normal(0, 3, 4), normal(1, 4, 2)
-    by_hand = lrp.relevance(softmax_by_hand(x) @ v, (x, v), rules="cp-lrp")
+    by_hand = lrp.relevance(spelled(x) @ v, (x, v), rules="cp-lrp")
     fused = lrp.relevance(x.softmax(-1) @ v, (x, v), rules="cp-lrp")
     for a, b in zip(by_hand, fused):
         torch.testing.assert_close(a, b)
@@ -141,8 +150,17 @@ GATES: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], bool]] = {
     "router": (lambda g, x: g.softmax(-1).topk(4).values * x, True),
     "router, normalised": (lambda g, x: (g.softmax(-1) / g.softmax(-1).sum(-1, keepdim=True)) * x, True),
     "bilinear": (lambda g, x: g * x, False),
+    "router by hand": (lambda g, x: by_logarithm(g) * x, True),
     "two alike": (lambda g, x: torch.tanh(g) * torch.tanh(x), False),
 }
+
+
+def test_identity_by_hand_and_fused() -> None:
+    """sigmoid is not 0 at 0: relevance passes it unchanged, however it is spelled."""
+    x = normal(0, 6)
+    seed = normal(1, 6).detach()
+    for y in (torch.sigmoid(x), 1 / (1 + (-x).exp()), x.exp() / (1 + x.exp())):
+        torch.testing.assert_close(lrp.relevance(y, x, seed, rules="attnlrp")[0], seed)
 
 
 @pytest.mark.parametrize("name", GATES)

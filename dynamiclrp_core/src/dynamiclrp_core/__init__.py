@@ -4,6 +4,7 @@ from . import testing
 from .api import Coverage, Run, coverage, propagate, relevance, top_k
 from .backprop import DeconvReLU, GuidedReLU, PlainGradient, SmoothReLU
 from .captum_like import LRP
+from .capture import capture
 from .defaults import Pass, Product
 from .engine import Sweep
 from .errors import (
@@ -79,6 +80,7 @@ __all__ = [
     "WSquare",
     "ZBox",
     "ZPlus",
+    "capture",
     "coverage",
     "first_layer",
     "hookimpl",

@@ -189,10 +189,16 @@ def show_packs(as_json: AsJson = False) -> None:
 def run_demo(
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("demo-output"),
     quick: Annotated[bool, typer.Option("--quick", help="Less training, smaller nets.")] = False,
+    model: Annotated[Path | None, typer.Option(help="Explain this local transformers folder.")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="What to explain with --model; repeat it.")] = None,
 ) -> None:
-    """Train a small CNN on handwritten digits and explain what it sees."""
+    """Train a small CNN on digits and a tiny language model, and explain what they see."""
     try:
-        importlib.import_module("dynamiclrp_core.demo").main(out=out, quick=quick)
+        if model is None:
+            importlib.import_module("dynamiclrp_core.demo").main(out=out, quick=quick)
+        else:
+            explain = importlib.import_module("dynamiclrp_core.demo_text").explain_folder
+            explain(model, text or [], out / "text.html")
     except ModuleNotFoundError as error:
         raise DynamicLRPError(
             f"the demo needs {error.name}:\n  pip install 'dynamiclrp-core[demo]'"

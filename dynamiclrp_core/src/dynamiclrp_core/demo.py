@@ -1,6 +1,7 @@
 """``dynamiclrp demo``: a small CNN reads handwritten digits, and four rule sets say what it saw.
 
-Then a photograph goes through a net of VGG16's shape and random weights, to show size and speed.
+Then a photograph goes through a net of VGG16's shape and random weights, to show size and speed, and a
+tiny language model (``demo_text.py``) says which words it used.
 Needs ``pip install 'dynamiclrp-core[demo]'``. Same numbers at every run (times aside).
 """
 
@@ -21,6 +22,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from .api import Run, propagate
+from .demo_text import explain_sentences
 from .graph import Graph
 from .node import address
 from .plot import heatmap_grid
@@ -53,6 +55,7 @@ def main(out: Path, quick: bool = False) -> None:
         explain_digits(model, data, out / "digits.png", console)
         size, shrink = (64, 8) if quick else (224, 1)
         explain_photograph(size, shrink, out / "photograph.png", console, progress)
+        explain_sentences(out / "text.html", quick, console, progress)
 
 
 @contextmanager
@@ -227,7 +230,7 @@ def explain_photograph(size: int, shrink: int, picture: Path, console: Console, 
         console.print(f"  relevance, {name:<14}{taken * 1e3:8.1f} ms")
     heatmap_grid(x, {name: run.relevance[0] for name, (run, _) in runs.items()}, picture)
     progress.remove_task(task)
-    console.print(f"\nWritten: {picture}", soft_wrap=True)
+    console.print(f"\nWritten: {picture}\n", soft_wrap=True)
 
 
 def fastest(work: Callable[[], T], runs: int = 3) -> tuple[T, float]:

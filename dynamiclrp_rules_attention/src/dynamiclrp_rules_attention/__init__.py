@@ -10,6 +10,7 @@ from dynamiclrp_core.rule import Row, Rules
 
 from . import norm, sdpa, softmax
 from .presets import PRESETS, constant_weights
+from .readouts import attention_relevance
 
 if TYPE_CHECKING:
     from dynamiclrp_core.samples import Sample
@@ -18,7 +19,7 @@ DYNAMICLRP_PACK_API = 1
 
 TABLES = (softmax, norm, sdpa)
 
-__all__ = ["constant_weights"]
+__all__ = ["attention_relevance", "constant_weights"]
 
 
 @hookimpl

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 from dynamiclrp_core.defaults import Product
-from dynamiclrp_core.matchers import gate, softmax_by_hand
+from dynamiclrp_core.matchers import divided, gate, softmax_by_hand, statistic
 from dynamiclrp_core.node import Edge
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Entries
@@ -32,21 +32,33 @@ def rank(op: Op, edge: Edge) -> int:
         row = made.row
         if row.family == "softmax":
             return SOFTMAX
-        if row.family == "quotient" and made.live[0]:
+        if row.family in ("product", "quotient") and all(made.live):
             if softmax_by_hand(made):
                 return SOFTMAX
-            edge = made.edges[0]  # whatever it is divided by, the numerator says what it is
+            if gate(made) is not None:
+                return ACTIVATED
+            held = statistic(made)
+            if held is None:  # whatever it is divided by, the numerator says what it is
+                held = 0 if row.family == "quotient" else divided(made)
+            if held is None:
+                return SIGNAL
+            edge = made.edges[held]
             continue
-        if row.family == "product" and sum(made.live) == 2:
-            return ACTIVATED if gate(made) is not None else SIGNAL
-        scales = row.family == "product" or row.copies or row.node in SCALINGS
-        if scales or (row.family == "moving" and len(made.edges) == 1):
-            edge = made.edges[made.live.index(True)] if True in made.live else (None, 0)
+        if row.family in ("product", "moving") or row.copies or row.node in SCALINGS or _numerator(made):
+            if sum(made.live) != 1:
+                return SIGNAL
+            edge = made.edges[made.live.index(True)]
             continue
         if row.family != "elementwise":
             return SIGNAL
+        if row.node == "ExpBackward0" and softmax_by_hand(made):
+            return SOFTMAX
         return SQUASHED if made.offset != 0 else ACTIVATED
     return SIGNAL
+
+
+def _numerator(op: Op) -> bool:
+    return op.row.family == "quotient" and op.live[0]
 
 
 def signal(op: Op, gates: Literal["softmax", "all"] = "all") -> int | None:

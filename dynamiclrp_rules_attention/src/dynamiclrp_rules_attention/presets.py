@@ -11,6 +11,7 @@ from dynamiclrp_core.numerics import dot
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.ratio import Identity
 from dynamiclrp_core.rule import Conserves, Entries, Rule, Rules, Value, override
+from dynamiclrp_core.scalar_function import RegionIdentity
 from torch import Tensor
 
 from .explicit import ExplicitAttention, HalfSplit, SoftmaxTaylor
@@ -20,6 +21,8 @@ from .sdpa import ValuesOnly
 Softmax = Literal["taylor", "stop"]
 Gate = Literal["half", "signal"]
 Norm = Literal["scale", "statistics", "identity"]
+SCALAR = ("product__gate", "quotient__gate", "elementwise__composed", "quotient__composed")
+"""Where a scalar function by hand ends."""
 
 
 class HeldStatistics(Rule):
@@ -67,6 +70,8 @@ def constant_weights() -> Rules:
         softmax=Stop(),
         LogSoftmaxBackward0=Gradient(),  # an output, not a weighting
         quotient__softmax_by_hand=Stop(),
+        product__softmax_by_hand=Stop(),
+        ExpBackward0__softmax_by_hand=Stop(),
         attention=ValuesOnly(),
         affine__bilinear=SignalTakesAll(gates="softmax"),
     )
@@ -82,7 +87,8 @@ def _rules(
     epsilon: float,
     explicit: bool = False,
 ) -> Rules:
-    chosen: dict[str, Rule] = {"elementwise": Identity()}
+    by_hand = dict.fromkeys(SCALAR, RegionIdentity())
+    chosen: dict[str, Rule] = {"elementwise": Identity(), **by_hand}
     if epsilon:
         stabilized = Epsilon(epsilon=epsilon)
         chosen |= dict.fromkeys(("affine", "norm", "linear", "adding"), stabilized)
