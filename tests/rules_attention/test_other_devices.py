@@ -70,7 +70,6 @@ def test_fused_node_takes_its_own_backward_times_constants(
     op = sweep.op(y.grad_fn)
     assert op is not None and len(op.row.operands) == len(op.edges)
     c = [torch.ones_like(y), *[None] * (len(y.grad_fn._input_metadata) - 1)]
-    op.dtypes = [m.dtype for m in y.grad_fn._input_metadata]
     rule = sweep.rule_of(op)
     for entry, t, i in zip(rule.coefficient(op, *c), qkv, range(3)):
         # The kernel makes all three gradients; what the engine takes are those of live operands.
