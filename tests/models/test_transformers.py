@@ -20,9 +20,10 @@ TEXT = [name for name, a in ARCHITECTURES.items() if a.ids]
 PRESETS = ["default", "dynamiclrp"]
 FUSED = "ScaledDotProductFlashAttentionForCpuBackward0"
 FUSED_BY_DEFAULT = {
-    "albert", "bart", "bert", "clip", "detr", "dinov2", "distilbert", "electra", "gemma3", "gpt-neox", "gpt2",
-    "hubert", "llama", "mixtral", "modernbert", "nn.Transformer", "olmoe", "phi3", "pix2struct", "qwen2",
-    "qwen3", "qwen3-moe", "siglip", "t5", "unet", "vit", "wav2vec2", "wav2vec2-stable", "whisper",
+    "albert", "bart", "bert", "clip", "conformer-rotary", "detr", "dinov2", "distilbert", "electra",
+    "gemma3", "gpt-neox", "gpt2", "hubert", "llama", "mixtral", "modernbert", "nn.Transformer", "olmoe",
+    "phi3", "pix2struct", "qwen2", "qwen3", "qwen3-moe", "segformer", "siglip", "t5", "unet", "vit",
+    "wav2vec2", "wav2vec2-stable", "whisper",
 }  # fmt: skip
 every_model = pytest.mark.parametrize("name", NAMES)
 
@@ -102,7 +103,7 @@ def test_every_node_has_a_rule_and_the_ledger_closes(name: str, rules: str) -> N
 def test_frozen_weights_change_nothing(name: str, rules: str) -> None:
     inputs = ARCHITECTURES[name].inputs()
     models = [ARCHITECTURES[name].model(frozen) for frozen in (True, False)]
-    if name in ("t5", "pix2struct") and rules == "dynamiclrp":
+    if name in ("t5", "pix2struct", "swin") and rules == "dynamiclrp":
         # torch fuses attention with a bias only if that is frozen; a ratio rule sees the sum or does not.
         for model in models:
             model.set_attn_implementation("eager")
@@ -120,7 +121,9 @@ def test_a_batch_is_its_samples(name: str, rules: str) -> None:
         one = {key: t.detach()[k : k + 1] for key, t in a.inputs(3).items()}
         for key in a.explained:
             one[key].requires_grad_()
-        same(tuple(r[k : k + 1] for r in whole), relevance(name, model, one, rules))
+        # Ratios at sums near 0 have few digits in float32: 1e-13 in float64 is 1e-3 here.
+        tolerance = 1e-3 if rules == "default" else 1e-2
+        same(tuple(r[k : k + 1] for r in whole), relevance(name, model, one, rules), tolerance)
 
 
 @every_model
@@ -145,16 +148,16 @@ def test_eager_attention_is_fused_attention(name: str) -> None:
 
 
 @some("mixtral", "qwen3-moe", "olmoe", "gpt-oss")
-@pytest.mark.parametrize("rules", PRESETS)
-def test_experts_one_by_one_or_grouped(name: str, rules: str) -> None:
+def test_experts_one_by_one_or_grouped(name: str) -> None:
+    """Only for rules that do not see how a sum is grouped: one by one adds experts up in pairs."""
     model = ARCHITECTURES[name].model()
     inputs = ARCHITECTURES[name].inputs()
     maps, nodes = [], []
     for spelling in ("grouped_mm", "eager", "batched_mm"):
         model.set_experts_implementation(spelling)
-        maps.append(relevance(name, model, inputs, rules))
+        maps.append(relevance(name, model, inputs))
         nodes.append(nodes_of(name, model))
-    assert "GroupedMmBackward0" in nodes[0] and not any("GroupedMmBackward0" in n for n in nodes[1:])
+    assert ["GroupedMmBackward0" in n for n in nodes] == [True, False, False]
     same(maps[1], maps[0])
     same(maps[2], maps[0])
 
