@@ -154,7 +154,7 @@ def page(results: Sequence[Found], machine: str) -> str:
         _row("model", "weights", "called with"), _row("---", "---:", "---"),
         *[_row(MODELS[n].title, f"{size[n] / 1e6:.1f} M", MODELS[n].given) for n in used], "",
         "## Nodes and promises", "",
-        _row("model", "preset", "nodes", "covered", "ops", "promises", "internal nodes", "δ", "ϱ", "depth",
+        _row("model", "preset", "nodes", "covered", "ops", "promises", "internal nodes", "δ", "ρ", "depth",  # noqa: RUF001
             "values by source"),
         _row(*["---"] * 2, *["---:"] * 8, "---"), *[promised(f) for f in done], "",
         "## Conservation, time, memory", "",

@@ -65,7 +65,7 @@ def relevance(name: str, model: nn.Module, inputs: Inputs, rules: str = "default
     return made
 
 
-def same(got: tuple[Tensor, ...], expected: tuple[Tensor, ...], tolerance: float = 1e-3) -> None:
+def same(got: tuple[Tensor, ...], expected: tuple[Tensor, ...], tolerance: float = 1e-4) -> None:
     """Equal up to rounding, measured by the largest entry: entries that cancel have no digits left."""
     for a, b in zip(got, expected, strict=True):
         assert a.shape == b.shape

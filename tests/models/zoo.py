@@ -41,7 +41,7 @@ class Architecture:
         made = self.build().eval()
         torch.manual_seed(1)
         for p in made.parameters():
-            p.data += 0.1 * torch.randn_like(p)  # fresh biases are 0, and fresh norms do nothing
+            p.data += 0.2 * torch.randn_like(p)  # fresh biases are 0, attention is even, norms do nothing
         return made.to(dtype).requires_grad_(not frozen)
 
     def inputs(self, n: int = 2, dtype: torch.dtype = torch.float32) -> Inputs:
