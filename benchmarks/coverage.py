@@ -25,7 +25,7 @@ from dynamiclrp_core import DynamicLRPError, coverage, preset, propagate, record
 from dynamiclrp_core.plugins import presets
 from published import MODELS, Call, Published
 from speed import FEWEST, Work, interval, paired_ratios, peak_bytes, silenced
-from torch import nn
+from torch import Tensor, nn
 
 PRESETS = tuple(p for p in ("default", "attnlrp", "cp-lrp", "dynamiclrp") if p in presets())
 Found = dict[str, Any]
@@ -61,7 +61,13 @@ def examined(name: str, rules: Sequence[str], pairs: int | None, quick: bool) ->
     warnings.filterwarnings("ignore", message=".*nodes deep.*")
     case = MODELS[name]
     model, call = case.make()
-    made = [_examined(name, case, model, call, r) for r in rules]
+    with record() as kept:
+        y = case.explained(model, call)
+    weights = sum(p.numel() for p in model.parameters())
+    made = [{"model": name, "parameters": weights, **_examined(y, call, r)} for r in rules]
+    kept.clear()
+    del y
+    gc.collect()
     good = [] if quick else [found for found in made if "error" not in found]
     for found in good:
         relevance, gradient, _ = sides(case, model, call, found["preset"])
@@ -76,11 +82,10 @@ def examined(name: str, rules: Sequence[str], pairs: int | None, quick: bool) ->
     return made
 
 
-def _examined(name: str, case: Published, model: nn.Module, call: Call, rules: str) -> Found:
+def _examined(y: Tensor, call: Call, rules: str) -> Found:
+    """What one run on the graph of ``y`` says, and one with a ledger, which asks for values of its own."""
     inputs = [t for t in call.values() if t.requires_grad]
-    found: Found = {"model": name, "preset": rules, "parameters": sum(p.numel() for p in model.parameters())}
-    with record() as kept:
-        y = case.explained(model, call)
+    found: Found = {"preset": rules}
     covered = coverage(y, rules, inputs)
     nodes = sum(covered.covered.values()) + sum(covered.missing.values())
     found |= {"nodes": nodes, "covered": sum(covered.covered.values()), "missing": covered.missing,
@@ -92,7 +97,7 @@ def _examined(name: str, case: Published, model: nn.Module, call: Call, rules: s
         return found | {"error": str(error)}
     assert books is not None
     p = run.promises
-    found |= {
+    return found | {
         "promises": p.promises, "internal": p.internal_nodes, "delta": p.path_length, "rho": p.density,
         "depth": p.max_depth, "sources": dict(p.sources), "notes": sorted(p.notes),
         "finite": all(bool(torch.isfinite(r).all()) for r in run.relevance),
@@ -100,10 +105,6 @@ def _examined(name: str, case: Published, model: nn.Module, call: Call, rules: s
         "tolerance": books.tolerance, "closed": books.closed, "unattributed": len(books.unattributed),
         "amplification": books.amplification,
     }  # fmt: skip
-    kept.clear()
-    del y, run, books
-    gc.collect()
-    return found
 
 
 # -- tables ----------------------------------------------------------------------------------------
