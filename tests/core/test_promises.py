@@ -530,3 +530,12 @@ def test_sweeps_stepped_in_turn(rules: str) -> None:
     found = lrp.relevance(y, x, rules=rules_with)[0]
     assert torch.equal(found, expected)
     assert len(seen) == 3 and all(torch.equal(s, expected) for s in seen)
+
+
+def test_one_half_saved_by_a_consumer_and_the_other_made() -> None:
+    """Outputs of one node come from different sources: the second is not there because the first is."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 4, dtype=torch.float64, requires_grad=True)
+    a, b = (x * 2.0).chunk(2, -1)
+    run = lrp.propagate(a * b.sigmoid(), x, ledger=True)  # the product keeps a, nothing keeps b
+    assert run.ledger is not None and run.ledger.closed, run.ledger

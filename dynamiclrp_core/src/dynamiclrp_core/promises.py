@@ -224,13 +224,13 @@ class Values:
             self.stats.path_length += 1
             self.memo.setdefault(node, {})[nr] = value
             return value
-        self._fulfil(node, origin)
+        self._fulfil(node, nr, origin)
         return self.memo[node][nr]
 
-    def _fulfil(self, wanted: Node, origin: Op) -> None:
-        """Recompute ``wanted`` from values that exist, depth first with an explicit stack."""
+    def _fulfil(self, wanted: Node, output: int, origin: Op) -> None:
+        """Recompute an output of ``wanted`` from values that exist, depth first with an explicit stack."""
         lost: dict[Node, Unrecoverable] = {}
-        stack: list[tuple[Node, int]] = [(wanted, 0)]
+        stack: list[tuple[Node, int]] = [(wanted, output)]
         while stack:
             node, nr = stack[-1]
             if nr in self.memo.get(node, ()) or node in lost:

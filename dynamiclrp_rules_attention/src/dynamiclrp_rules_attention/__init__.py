@@ -1,4 +1,4 @@
-"""The attention pack: softmax, fused attention, layer norm; presets attnlrp and cp-lrp."""
+"""The attention pack: softmax, fused attention, norms, experts; presets attnlrp and cp-lrp."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dynamiclrp_core.hookspecs import hookimpl
 from dynamiclrp_core.rule import Row, Rules
 
-from . import norm, sdpa, softmax
+from . import functions, moe, norm, sdpa, softmax
 from .presets import PRESETS, constant_weights
 from .readouts import attention_relevance
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 DYNAMICLRP_PACK_API = 1
 
-TABLES = (softmax, norm, sdpa)
+TABLES = (softmax, norm, sdpa, moe, functions)
 
 __all__ = ["attention_relevance", "constant_weights"]
 

@@ -1,4 +1,4 @@
-"""Layer norm: 1/std is held constant, centring by the mean is linear."""
+"""Layer and RMS norm: 1/std and 1/rms are held constant, centring by the mean is linear."""
 
 from __future__ import annotations
 
@@ -54,4 +54,40 @@ def _shift(op: Op) -> Tensor | None:
     return op.optional(2)
 
 
-ROWS = (norm("NativeLayerNormBackward0", forward=_layer_norm, pull=_pull, shift=_shift),)
+# -- RMS norm (a node of its own on accelerators; elsewhere torch spells it out) ----------------------
+
+
+def _rms(op: Op, x: Tensor) -> Tensor:
+    """1/rms of ``x``. The saved one has eps in it, which gives eps back."""
+    mean = x.square().mean(_dims(op), True)
+    return (mean + _rms_eps(op)).rsqrt()
+
+
+def _rms_eps(op: Op) -> float:
+    x, rms = op.saved.input.detach(), op.saved.result1.detach()
+    if not x.numel():
+        return 1e-5
+    eps = rms.double() ** -2 - x.double().square().mean(_dims(op), True)
+    return max(float(eps.median()), 0.0)
+
+
+def _rms_norm(op: Op, x: Tensor, weight: Tensor | None) -> Tensor:
+    y = x * _rms(op, x)
+    return y if weight is None else y * weight
+
+
+def _rms_pull(op: Op, c: Tensor, i: int, at: Any) -> Tensor:
+    if i == 1:
+        x = at(0)
+        return c * x * _rms(op, x)
+    h = c if op.saved.weight is None else c * at(1)
+    held = _rms(op, at(0)) if torch.is_grad_enabled() else op.saved.result1.to(h.dtype)
+    return h * held
+
+
+ROWS = (
+    norm("NativeLayerNormBackward0", forward=_layer_norm, pull=_pull, shift=_shift),
+    norm(
+        "FusedRmsNormBackward0", "input weight", forward=_rms_norm, pull=_rms_pull, bias=None, optional=(1,)
+    ),
+)

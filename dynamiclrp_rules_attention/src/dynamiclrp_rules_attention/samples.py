@@ -39,6 +39,20 @@ def hidden(a: Tensor) -> Tensor:
     return a.masked_fill(first, -torch.inf)
 
 
+def third(a: Tensor) -> Tensor:
+    """Every third entry, to be hidden from a softmax."""
+    return (torch.arange(a.numel(), device=a.device) % 3 == 0).view(a.shape)
+
+
+GROUPED_KERNEL = (torch.float32, torch.bfloat16)
+
+
+def experts(a: Tensor, b: Tensor, tokens: int) -> Tensor:
+    """Three groups of tokens: one, none, the rest."""
+    ends = torch.tensor([min(1, tokens), min(1, tokens), tokens], dtype=torch.int32, device=a.device)
+    return torch._grouped_mm(a, b, offs=ends)
+
+
 SAMPLES = (
     # -- softmax -----------------------------------------------------------------------------------
     Sample("SoftmaxBackward0", lambda a: a.softmax(-1)),
@@ -51,6 +65,16 @@ SAMPLES = (
     Sample("SafeSoftmaxBackward0", lambda a: aten._safe_softmax(a, 1), ("n 2 3",), label="inner"),
     Sample("SafeSoftmaxBackward0", lambda a: aten._safe_softmax(hidden(a), -1), ("n 2 1",),
         label="all-hidden"),
+    Sample("MaskedSoftmaxBackward0", lambda a: torch._masked_softmax(a, third(a), -1, 2)),
+    # -- experts -----------------------------------------------------------------------------------
+    Sample("GroupedMmBackward0",
+        lambda a, w: experts(a.contiguous(), w.contiguous(), a.shape[0]), ("n 8", "3 8 8"),
+        batched=False, dtypes=GROUPED_KERNEL),
+    Sample("GroupedMmBackward0",
+        lambda a, w: experts(w.contiguous(), a.contiguous().mT, a.shape[0]), ("n 8", "3 8 8"),
+        batched=False, dtypes=GROUPED_KERNEL, label="columns"),
+    Sample("GroupedMmBackward0", lambda a, b: torch._grouped_mm(a.contiguous(), b.contiguous()),
+        ("n 8 8", "n 8 8"), dtypes=GROUPED_KERNEL, label="no-ends"),
     # -- layer norm --------------------------------------------------------------------------------
     Sample("NativeLayerNormBackward0", lambda x: F.layer_norm(x, (4,)), label="plain"),
     Sample("NativeLayerNormBackward0", lambda x, w: F.layer_norm(x, (4,), w), ("n 4", "4"),

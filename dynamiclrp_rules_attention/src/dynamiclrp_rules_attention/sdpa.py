@@ -6,9 +6,13 @@ takes its gradient, the product of q and k halves again: ``c_v / 2, c_q / 4, c_k
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from dynamiclrp_core.defaults import Gradient, Stop
+from dynamiclrp_core.errors import Unrecoverable
 from dynamiclrp_core.families import custom
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Entries, Row, Rule
@@ -19,11 +23,15 @@ class FusedAttention(Gradient):
     """``outer`` = 1/2 if v and (q or k) are live, ``inner`` = 1/2 if q and k both are; else 1.
 
     ``c_v, c_bias`` times outer, ``c_q, c_k`` times outer * inner. Conserves for v; the softmax does not.
+    AttnLRP (arXiv 2402.05602), propositions 3.1 and 3.3. With dropout the backward replays the kernel's
+    own random numbers.
     """
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        grads = op.backward(*c)
+        # A Python node returns a gradient per argument of its call; those that are no tensors come last.
+        grads = op.backward(*c)[: len(op.edges)]
         entries = [None if g is None else g * f for g, f in zip(grads, self.shares(op))]
+        entries += [None] * (len(op.edges) - len(entries))
         self._book(op, c, entries)
         return entries
 
@@ -49,15 +57,33 @@ class ValuesOnly(Rule):
         return [of_v if i == 2 else None for i in range(len(op.edges))]
 
 
-def _attention(op: Op, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    s = op.saved
-    if mask is None:
-        mask = getattr(s, _mask_field(op), None)
-        mask = mask.to(q.dtype) if mask is not None and mask.is_floating_point() else mask
+# -- forwards: for a rule dtype above the kernel's, and for values that nobody saved -----------------
+
+
+def _no_dropout(op: Op) -> None:
+    if op.saved.dropout_p:
+        raise Unrecoverable(
+            f"{op.row.node}: which attention weights the kernel dropped, only the kernel knows, so its "
+            "output cannot be computed again\n  cure: dropout_p=0 (model.eval()), or rules in the "
+            "model's own dtype"
+        )
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float | None) -> Tensor:
+    """Attention by the math backend; batch, heads, length, width; fewer key heads are repeated."""
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         return F.scaled_dot_product_attention(
-            q, k, v, mask, is_causal=s.is_causal, scale=s.scale, enable_gqa=q.shape[1] != k.shape[1]
+            q, k, v, mask, is_causal=causal, scale=scale, enable_gqa=q.shape[-3] != k.shape[-3]
         )
+
+
+def _heads_first(op: Op, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Nodes of scaled_dot_product_attention."""
+    _no_dropout(op)
+    if mask is None:
+        mask = getattr(op.saved, _mask_field(op), None)
+        mask = mask.to(q.dtype) if mask is not None and mask.is_floating_point() else mask
+    return attend(q, k, v, mask, op.saved.is_causal, op.saved.scale)
 
 
 def _mask_field(op: Op) -> str:
@@ -67,23 +93,78 @@ def _mask_field(op: Op) -> str:
     return "attn_mask"
 
 
-def _row(node: str, operands: str) -> Row:
-    return custom(
-        node,
-        FusedAttention(),
-        operands,
-        family="attention",
-        results="output",
-        forward=_attention,
-    )
+def window(rows: int, columns: int, left: int, right: int, device: Any) -> Tensor:
+    """Which keys a query may see: ``left`` before its own place and ``right`` after it, -1 all.
+
+    Places count from the end, so that the last query's own place is the last key's.
+    """
+    place = torch.arange(rows, device=device)[:, None] + columns - rows
+    key = torch.arange(columns, device=device)
+    far = max(rows, columns)
+    return (key >= place - (far if left < 0 else left)) & (key <= place + (far if right < 0 else right))
 
 
-ROWS = tuple(
-    _row(node, operands)
-    for node, operands in (
-        ("ScaledDotProductFlashAttentionForCpuBackward0", "query key value attn_mask"),
-        ("ScaledDotProductFlashAttentionBackward0", "query key value"),
-        ("ScaledDotProductEfficientAttentionBackward0", "query key value attn_bias"),
-        ("ScaledDotProductCudnnAttentionBackward0", "query key value attn_bias"),
-    )
-)
+def _heads_last(op: Op, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """``_flash_attention_forward`` and its kin: batch, length, heads, width, or packed sequences."""
+    _no_dropout(op)
+    s = op.saved
+    right = 0 if s.is_causal else _number(s.window_size_right)
+    return packed(q, k, v, s.cum_seq_q, s.cum_seq_k, _number(s.window_size_left), right, s.scale)
+
+
+def _number(size: int | None) -> int:
+    return -1 if size is None else size
+
+
+def packed(
+    q: Tensor, k: Tensor, v: Tensor, ends_q: Tensor | None, ends_k: Tensor | None,
+    left: int, right: int, scale: float | None,
+) -> Tensor:  # fmt: skip
+    """Attention within each sequence; ``ends``: 0 and where each ends, if they lie one after another."""
+
+    def one(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        mask = window(q.shape[-3], k.shape[-3], left, right, q.device)
+        q, k, v = (t.transpose(-3, -2) for t in (q, k, v))
+        # A query that sees no key gives 0, as the kernels do.
+        return attend(q, k, v, mask, False, scale).transpose(-3, -2)
+
+    if ends_q is None or not ends_q.numel():
+        return one(q, k, v)
+    at_q, at_k = ends_q.tolist(), (ends_q if ends_k is None else ends_k).tolist()
+    parts = [one(q[a:b], k[c:d], v[c:d]) for a, b, c, d in zip(at_q[:-1], at_q[1:], at_k[:-1], at_k[1:])]
+    return torch.cat(parts)
+
+
+def _varlen(op: Op, q: Tensor, k: Tensor, v: Tensor, *_: Tensor | None) -> Tensor:
+    """``torch.nn.attention.varlen.varlen_attn``: a custom op, so its node keeps a context."""
+    node: Any = op.node
+    ends_q, ends_k = node.saved_tensors[3:5]
+    left, right = node.window_size
+    return packed(q, k, v, ends_q, ends_k, left, 0 if node.is_causal else right, node.scale)
+
+
+def _row(node: str, operands: str, forward: Callable[..., Tensor] | None, **facts: Any) -> Row:
+    facts.setdefault("results", "output")
+    return custom(node, FusedAttention(), operands, family="attention", forward=forward, **facts)
+
+
+_QKV = "query key value"
+VARLEN = "torch._library.autograd.GeneratedBackwardFor_torch_attn__varlen_attn_default"
+
+ROWS = (
+    _row("ScaledDotProductFlashAttentionForCpuBackward0", f"{_QKV} attn_mask", _heads_first),
+    # -- other devices ------------------------------------------------------------------------------
+    _row("ScaledDotProductFlashAttentionBackward0", _QKV, _heads_first),
+    _row("ScaledDotProductEfficientAttentionBackward0", f"{_QKV} attn_bias", _heads_first),
+    _row("ScaledDotProductCudnnAttentionBackward0", _QKV, _heads_first),
+    _row("ScaledDotProductFusedAttentionOverrideableBackward0", f"{_QKV} attn_bias", _heads_first),
+    # -- sequences of several lengths, packed or jagged ----------------------------------------------
+    _row("FlashAttentionBackward0", _QKV, _heads_last),
+    _row("EfficientAttentionBackward0", f"{_QKV} bias", None),
+    _row("CudnnAttentionBackward0", _QKV, None),
+    _row(VARLEN, f"{_QKV} cu_seq_q cu_seq_k", _varlen, results="", unused=(3, 4)),
+    # -- the flash-attn library ----------------------------------------------------------------------
+    _row("flash_attn.flash_attn_interface.FlashAttnFunc", _QKV, None, results=""),
+    _row("flash_attn.flash_attn_interface.FlashAttnVarlenFunc", f"{_QKV} cu_seqlens_q cu_seqlens_k", None,
+        results=""),
+)  # fmt: skip
