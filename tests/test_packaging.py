@@ -96,7 +96,8 @@ def test_wheel_holds_the_package_typed_and_nothing_else(wheels: Path, package: s
     assert f"{package}/py.typed" in names
     here = {
         f"{package}/{path.relative_to(ROOT / package / 'src' / package).as_posix()}"
-        for path in (ROOT / package / "src" / package).rglob("*.py")
+        for path in (ROOT / package / "src" / package).rglob("*")
+        if path.suffix in (".py", ".template")
     }
     there = {name for name in names if ".dist-info/" not in name}
     assert there == here | {f"{package}/py.typed"}
@@ -130,6 +131,34 @@ def test_install_by_name_gives_a_working_command(environment: Path, wheels: Path
     # Attention is installed beside the tests, not here: the rows are those of the new install.
     assert {rule["pack"] for rule in rules} == {"core 0.1.0", "std 0.1.0"}
     assert "MulBackward0" in {rule["node"] for rule in rules}
+
+
+def test_a_generated_pack_installs_is_found_and_passes(environment: Path, wheels: Path) -> None:
+    """``rules new`` from the installed wheel; the pack is built as a wheel itself, and used."""
+    home = environment.parent
+    assert install(environment, "--find-links", wheels, "dynamiclrp-core").returncode == 0
+    command = environment / "dynamiclrp"
+    checked(command, "rules", "new", "my-pack", cwd=home)
+    options = ("--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", home / "made")
+    checked(sys.executable, "-m", "pip", "wheel", *options, home / "my-pack", cwd=home)
+    done = install(
+        environment, "--find-links", wheels, "--find-links", home / "made", "dynamiclrp-rules-my-pack"
+    )
+    assert done.returncode == 0, done.stderr
+    (found,) = [
+        pack
+        for pack in json.loads(checked(command, "packs", "--json", cwd=home))["packs"]
+        if "my-pack" in str(pack)
+    ]
+    assert not found["error"]
+    (verdict,) = json.loads(checked(command, "rules", "check", "my-pack", "--json", cwd=home))
+    assert verdict["state"] == "fits" and verdict["checks"] > 5 and "Cube" in verdict["node"]
+    tested = checked(
+        environment / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", home / "my-pack", cwd=home
+    )
+    assert " passed" in tested and "failed" not in tested
+    again = run(command, "rules", "new", "my-pack", cwd=home)
+    assert again.returncode == 1 and "exists already" in again.stderr
 
 
 def test_a_pack_without_its_core_is_refused(environment: Path, wheels: Path, tmp_path: Path) -> None:

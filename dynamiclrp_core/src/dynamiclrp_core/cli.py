@@ -12,7 +12,7 @@ import inspect
 import json
 import pkgutil
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -155,6 +155,45 @@ def show_coverage(
     )
     if found.missing:
         raise typer.Exit(1)
+
+
+@rules_app.command("check")
+def check_rules(
+    packs: Annotated[list[str] | None, typer.Argument(metavar="[PACK]...")] = None,
+    node: Annotated[list[str] | None, typer.Option(help="Only the row of this node.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the conformance kit on the rows of PACK (all packs, if none is named), on this torch.
+
+    Says exactly which rows no longer fit, and why. Exit code 1 if one does not.
+    """
+    from .checking import check_packs
+
+    verdicts = list(check_packs(packs or (), node or ()))
+    states = Counter(v.state for v in verdicts)
+    failed = [v for v in verdicts if v.state in ("fails", "unknown")]
+    records = [
+        {"node": v.node, "pack": v.pack, "state": v.state, "samples": v.samples, "checks": v.checks,
+         "what": "; ".join(v.failures) or v.note}
+        for v in verdicts
+    ]  # fmt: skip
+    told_states = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
+    _print(as_json, records, (f"torch {torch.__version__}: {len(records)} rows, {told_states}", records))
+    if failed or not verdicts:
+        raise typer.Exit(1)
+
+
+@rules_app.command("new")
+def new_pack(
+    name: Annotated[str, typer.Argument(help="Name of the pack, such as my-pack.")],
+    into: Annotated[Path, typer.Option(help="Folder to write it into.")] = Path(),
+) -> None:
+    """Write a pack that installs, is found, and passes ``rules check`` as it is. Then make it yours."""
+    from .scaffold import write_pack
+
+    folder = write_pack(name, into)
+    for line in (f"written: {folder}", f"  pip install {folder}", f"  dynamiclrp rules check {folder.name}"):
+        print(line)
 
 
 # -- packs, demo -----------------------------------------------------------------------------------
