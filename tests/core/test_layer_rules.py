@@ -263,7 +263,7 @@ def test_alpha_minus_beta_is_one(alpha: float, beta: float) -> None:
 
 def relu_net(x: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     torch.manual_seed(4)
-    weights = [torch.randn(5, 4).double(), torch.randn(3, 5).double(), torch.randn(1, 3).double()]
+    weights = [torch.randn(9, 4).double(), torch.randn(7, 9).double(), torch.randn(1, 7).double()]
     inputs, h = [], x
     for w in weights[:-1]:
         z = h @ w.T
@@ -281,6 +281,7 @@ RELUS: dict[str, Callable[[float, float], float]] = {
 
 @pytest.mark.parametrize("name", RELUS)
 def test_a_modified_gradient_is_the_coefficient(name: str) -> None:
+    torch.manual_seed(5)
     x = torch.randn(2, 4, dtype=torch.float64, requires_grad=True)
     y, weights, inputs = relu_net(x)
     run = lrp.propagate(y, x, rules=name, ledger=True)
