@@ -2,6 +2,7 @@
 
 from . import testing
 from .api import Coverage, Run, coverage, propagate, relevance, top_k
+from .attributors import integrated, occlusion, smooth
 from .backprop import DeconvReLU, GuidedReLU, PlainGradient, SmoothReLU
 from .captum_like import LRP
 from .defaults import Pass, Product
@@ -82,12 +83,15 @@ __all__ = [
     "coverage",
     "first_layer",
     "hookimpl",
+    "integrated",
     "load_rules",
+    "occlusion",
     "override",
     "preset",
     "propagate",
     "record",
     "relevance",
+    "smooth",
     "testing",
     "top_k",
 ]
