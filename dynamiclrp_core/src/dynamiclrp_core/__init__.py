@@ -1,6 +1,6 @@
 """Layer-wise relevance propagation on the autograd graph: any model, op by op, no change to it."""
 
-from . import testing
+from . import plot, testing
 from .api import Coverage, Run, coverage, propagate, relevance, top_k
 from .attributors import integrated, occlusion, smooth
 from .backprop import DeconvReLU, GuidedReLU, PlainGradient, SmoothReLU
@@ -87,6 +87,7 @@ __all__ = [
     "load_rules",
     "occlusion",
     "override",
+    "plot",
     "preset",
     "propagate",
     "record",
