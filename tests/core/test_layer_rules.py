@@ -229,6 +229,9 @@ def test_bounds_per_channel_and_per_pixel() -> None:
     (b,) = lrp.relevance(y, x, rules=lrp.preset("epsilon-gamma-box", low=maps[0], high=maps[1]))
     (c,) = lrp.relevance(y, x, rules=lrp.preset("epsilon-gamma-box", low=-2.0, high=3.0))
     assert torch.equal(a, b) and not torch.allclose(a, c)
+    (d,) = lrp.relevance(y, x, rules=lrp.preset("epsilon-gamma-box", low=list(low), high=list(high)))
+    assert torch.equal(a, d)
+    assert "low='tensor of (3, 4, 4)'" in lrp.ZBox(low=maps[0], high=1.0).id
     with pytest.raises(lrp.BadRule, match=r"bounds of shape \(2, 1, 1\) do not fit the input of shape"):
         lrp.relevance(y, x, rules=lrp.preset("epsilon-gamma-box", low=(0.0, 0.0), high=1.0))
 
