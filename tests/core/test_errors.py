@@ -369,6 +369,14 @@ def test_an_override_that_is_no_rule_and_a_row_with_unknown_facts() -> None:
     contains(info, "XBackward0", "slop")
 
 
+def test_a_preset_that_needs_parameters_names_them() -> None:
+    x = torch.ones(2, requires_grad=True)
+    with pytest.raises(lrp.DynamicLRPError, match=r"without high: lrp.preset.*high=\.\.\."):
+        lrp.preset("epsilon-gamma-box", low=0.0)
+    with pytest.raises(lrp.DynamicLRPError, match="cannot do without low, high"):
+        lrp.relevance(x * 2, x, rules="epsilon-gamma-box")
+
+
 def test_an_unknown_preset_lists_the_known_ones() -> None:
     with pytest.raises(lrp.DynamicLRPError) as info:
         lrp.relevance(leaf_of(2) * 2, rules="epsilom")

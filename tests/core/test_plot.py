@@ -63,6 +63,57 @@ def test_makes_the_folder_and_takes_tensors_with_grad(tmp_path: Path) -> None:
     assert drawn(out).shape[0] > 100
 
 
+def test_a_fixed_scale_keeps_zero_white(tmp_path: Path) -> None:
+    """vmin and vmax need not be symmetric; the same value has the same colour in all panels."""
+    r = torch.stack([torch.full((1, 4, 4), v) for v in (0.0, 1.0, 2.0)])
+    maps = {"a": r, "b": r.flip(0)}
+    heatmap_grid(None, maps, tmp_path / "grid.png", vmin=-1.0, vmax=4.0)
+    picture = drawn(tmp_path / "grid.png")
+    panels = [[panel(picture, row, column, 3, 2).mean((0, 1)) for column in range(2)] for row in range(3)]
+    assert panels[0][0].min() > 0.95
+    assert panels[1][0][2] > panels[2][0][2] + 0.05  # 2 is deeper red than 1
+    for row in range(3):
+        assert panels[row][0] == pytest.approx(panels[2 - row][1], abs=0.02)
+    for bad in (dict(vmin=1.0, vmax=2.0), dict(vmax=-1.0)):
+        with pytest.raises(ValueError, match="zero, which is drawn white"):
+            heatmap_grid(None, maps, **bad)
+
+
+def test_overlay_shows_image_and_heatmap(tmp_path: Path) -> None:
+    images = torch.zeros(1, 3, 8, 8)
+    images[..., :4] = 1.0
+    r = torch.zeros(1, 3, 8, 8)
+    r[..., 4:, :] = 1.0
+    heatmap_grid(images, {"r": r}, tmp_path / "grid.png", overlay=True)
+    picture = drawn(tmp_path / "grid.png")
+    height, width = picture.shape[:2]
+    right = picture[:, width // 2 :]
+    light, dark = right[height // 3, width // 8], right[height // 3, 3 * width // 8]
+    assert light.min() > dark.max() + 0.2  # the image, where there is no relevance
+    red = right[2 * height // 3, width // 8]
+    assert red[0] > red[2] + 0.2
+    with pytest.raises(ValueError, match="overlay needs the images"):
+        heatmap_grid(None, {"r": r}, overlay=True)
+
+
+def test_many_heatmaps_of_one_image_are_wrapped(tmp_path: Path) -> None:
+    maps = {f"map {k}": torch.full((1, 4, 4), float(k - 2)) for k in range(5)}
+    figure = heatmap_grid(torch.ones(1, 1, 4, 4), maps, tmp_path / "grid.png", columns=4)
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles == ["image", "map 0", "map 1", "map 2", "map 3", "map 4", "", ""]
+    picture = drawn(tmp_path / "grid.png")
+    assert picture.shape[1] > 1.5 * picture.shape[0]
+    last = panel(picture, 1, 1, 2, 4).mean((0, 1))
+    assert last[0] > last[2] + 0.2
+    with pytest.raises(ValueError, match="is for one image"):
+        heatmap_grid(None, {"r": torch.zeros(2, 4, 4)}, columns=2)
+
+
+def test_vector_pictures(tmp_path: Path) -> None:
+    heatmap_grid(None, {"r <&>": torch.ones(1, 4, 4)}, tmp_path / "grid.svg")
+    assert (tmp_path / "grid.svg").read_text().lstrip().startswith("<?xml")
+
+
 @pytest.mark.parametrize(
     ("image", "heatmap", "captions", "says"),
     [
@@ -70,6 +121,7 @@ def test_makes_the_folder_and_takes_tensors_with_grad(tmp_path: Path) -> None:
         ((2, 2, 4, 4), (2, 2, 4, 4), (), "not \\(n, 1 or 3"),
         ((2, 1, 4, 4), (1, 1, 4, 4), (), r"heatmap 'r' has shape \(1, 1, 4, 4\)"),
         ((2, 1, 4, 4), (2, 1, 4, 4), ("one",), "1 captions for 2 images"),
+        ((2, 1, 4, 4), (4, 4), (), r"heatmap 'r' has shape \(4, 4\), not \(n, channels"),
     ],
 )
 def test_says_what_does_not_fit(

@@ -1,7 +1,8 @@
 """Layer-wise relevance propagation on the autograd graph: any model, op by op, no change to it."""
 
-from . import testing
+from . import plot, testing
 from .api import Coverage, Run, coverage, propagate, relevance, top_k
+from .attributors import integrated, occlusion, smooth
 from .backprop import DeconvReLU, GuidedReLU, PlainGradient, SmoothReLU
 from .captum_like import LRP
 from .capture import capture
@@ -84,12 +85,16 @@ __all__ = [
     "coverage",
     "first_layer",
     "hookimpl",
+    "integrated",
     "load_rules",
+    "occlusion",
     "override",
+    "plot",
     "preset",
     "propagate",
     "record",
     "relevance",
+    "smooth",
     "testing",
     "top_k",
 ]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import inspect
 import json
 import pkgutil
 import sys
@@ -100,8 +99,7 @@ def show_rule(node: str, rules: Preset = "default", as_json: AsJson = False) -> 
     cases = [case_record(m, rule) for m, rule in table.cases(row)]
     presets = []
     for name, make in sorted(plugins.presets().items()):
-        needed = [p.name for p in inspect.signature(make).parameters.values() if p.default is p.empty]
-        if needed:  # bounds of the input, say, that nobody can guess
+        if needed := plugins.needed(make):
             presets.append({"preset": name, "rule": f"depends on {', '.join(needed)}"})
             continue
         used = plugins.preset(name).cases(row)

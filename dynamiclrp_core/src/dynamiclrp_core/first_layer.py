@@ -6,6 +6,7 @@ values. One live factor, as for the signed rules; elsewhere the row's default ap
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal, cast
 from weakref import WeakKeyDictionary
 
@@ -101,6 +102,10 @@ class ZBox(_OfWeights):
 
     low: Bound
     high: Bound
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, f"tensor of {tuple(value.shape)}" if isinstance(value, Tensor) else value
 
     def of_weights(self, op: Op, r: Tensor, i: int, w: Tensor) -> Entries:
         x = op.input(i).to(r.dtype)

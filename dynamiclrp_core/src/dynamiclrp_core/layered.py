@@ -163,7 +163,9 @@ def spread(op: Op, entries: Entries, share: Tensor) -> Entries:
         w = torch.ones_like(op.input(next(f for f in op.row.factors if f != i)), dtype=share.dtype)
         ones = torch.ones(op.operand_shape(i), dtype=share.dtype, device=share.device)
         count = cast(Tensor, op.forward(*placed(op, i, ones, w)))
-        share = op.pull(share / count, i, *placed(op, i, None, w))
+        if op.ledger is not None:  # an output that no input reaches is all bias
+            op.book("bias", (share * (count == 0)).sum())
+        share = op.pull(quotient(share, count), i, *placed(op, i, None, w))
     made = list(entries)
     c = made[i]
     assert c is None or isinstance(c, Tensor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -157,15 +158,21 @@ def presets(packs: Sequence[str] | None = None) -> dict[str, Callable[..., Rules
     return found
 
 
+def needed(make: Callable[..., Rules]) -> list[str]:
+    """Parameters that a preset has no default for: bounds of the input, say, which nobody can guess."""
+    return [p.name for p in inspect.signature(make).parameters.values() if p.default is p.empty]
+
+
 def preset(name: str, **parameters: Any) -> Rules:
     """The rules of a preset: ``preset("gamma", gamma=0.1)``. Compose further with ``|``.
 
-    Raises DynamicLRPError for an unknown name (listing the known ones) and TypeError or
-    pydantic.ValidationError for parameters that do not fit.
+    Raises DynamicLRPError for an unknown name (listing the known ones) or a preset that needs parameters,
+    and TypeError or pydantic.ValidationError for parameters that do not fit.
     """
     chosen = _selected(None)
     packs = None if chosen is None else tuple(chosen)
-    return _preset(name, packs, tuple(parameters.items()))
+    given = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in parameters.items())
+    return _preset(name, packs, given)
 
 
 @lru_cache(maxsize=32)  # what a table works out about node types is worked out once
@@ -173,7 +180,13 @@ def _preset(name: str, packs: tuple[str, ...] | None, parameters: tuple[tuple[st
     known = presets(packs)
     if name not in known:
         raise DynamicLRPError(f"no preset {name!r}; there are: {', '.join(sorted(known))}")
-    made = load_rules(packs) | known[name](**dict(parameters))
+    given = dict(parameters)
+    if lacking := [p for p in needed(known[name]) if p not in given]:
+        example = ", ".join(f"{p}=..." for p in lacking)
+        raise DynamicLRPError(
+            f"preset {name!r} cannot do without {', '.join(lacking)}: lrp.preset({name!r}, {example})"
+        )
+    made = load_rules(packs) | known[name](**given)
     return Rules(rows=made.rows, overrides=made.overrides, name=name, packs=made.packs)
 
 
@@ -182,4 +195,4 @@ def samples(packs: Sequence[str] | None = None) -> list[tuple[str, Sample]]:
     return [(pack.label, s) for pack, ss in _collect(packs, "dynamiclrp_samples").items() for s in ss]
 
 
-__all__ = ["Pack", "installed", "load_rules", "preset", "presets", "samples"]
+__all__ = ["Pack", "installed", "load_rules", "needed", "preset", "presets", "samples"]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 from .errors import BadRule, DuplicateRule
@@ -269,10 +269,24 @@ class Rules(Mapping[str, Row]):
             packs=self.packs + other.packs,
         )
 
-    def where(self, when: Matcher, other: Rules) -> Rules:
-        """``self``, with the overrides of ``other`` only where ``when(op)`` holds."""
-        scoped = tuple(replace(o, when=_both(when, o.when)) for o in other.overrides)
-        return replace(self, overrides=self.overrides + scoped)
+    def where(self, when: Matcher | str, other: Rules, model: nn.Module | None = None) -> Rules:
+        """``self``, with the overrides of ``other`` only where ``when`` holds. The later one wins.
+
+        when   a function of the ``Op`` (``lrp.first_layer``, ``lambda op: op.shape[-1] > 7``), or the name
+               of parameters or modules of ``model``, with ``*``: ``where("layer1.*", other, model=model)``
+        other  ``override(...)`` or a preset, whose rows are not used
+
+        Raises BadRule for a name that nothing in ``model`` has, and for overrides that name no row.
+        """
+        if isinstance(when, str):
+            if model is None:
+                raise BadRule(f"where({when!r}, ...): names belong to a model: add model=model")
+            from .scope import named  # it needs the engine, which needs this module
+
+            when = named(when, model)
+        return self | Rules(
+            overrides=tuple(replace(o, when=_both(when, o.when)) for o in other.overrides), name=other.name
+        )
 
     def kind(self, node: Node) -> Kind | None:
         """What the table knows of the node's type; None without a row. Worked out once per table."""

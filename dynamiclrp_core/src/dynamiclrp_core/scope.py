@@ -1,0 +1,143 @@
+"""Rules for a part of a model, named as the model names its parameters and modules.
+
+A node does not know its module. It does know the parameters it computed with: its edges lead to them
+through views and casts, and where a parameter is frozen, so that there is no edge, the node saved a
+tensor that lies in the parameter's memory. That holds for functional calls and shared layers alike.
+"""
+
+from __future__ import annotations
+
+import difflib
+from fnmatch import fnmatchcase
+from functools import cache
+from weakref import WeakKeyDictionary, ref
+
+from torch import Tensor, nn
+from torch.autograd.graph import Node
+
+from .engine import Sweep
+from .errors import BadRule
+from .node import leaf
+from .op import Op
+from .rule import Matcher
+
+
+def named(glob: str, model: nn.Module) -> Matcher:
+    """Matcher: ops that compute with a parameter or buffer whose name, or whose module's, fits ``glob``.
+
+    ``features.0`` and ``features.0.*`` are the ops of that module, ``*.query.weight`` those that read such
+    a parameter; ``*`` matches dots too, ``[ab]`` and ``?`` as in a shell. Ops without parameters (ReLU,
+    pooling, adds) have no name.
+
+    Raises BadRule where nothing in ``model`` is named so, with names that are near.
+    """
+    names = {name for full in _tensors(model) for name in _with_modules(full)}
+    if not any(fnmatchcase(name, glob) for name in names):
+        near = difflib.get_close_matches(glob.replace("*", "").rstrip("."), names, 3, 0.4)
+        raise BadRule(
+            f"where({glob!r}): {type(model).__name__} has no parameter and no module with parameters of "
+            f"that name" + (f"; near it: {', '.join(sorted(near))}" if near else "")
+        )
+    known = ref(model)
+
+    def matcher(op: Op) -> bool:
+        return any(fnmatchcase(name, glob) for name in _names(op, known()))
+
+    matcher.__name__ = glob
+    return matcher
+
+
+def _with_modules(name: str) -> list[str]:
+    """``a.b.weight``, ``a.b``, ``a``."""
+    parts = name.split(".")
+    return [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    made: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
+    return made | dict(model.named_buffers(remove_duplicate=False))
+
+
+class _Names:
+    """The tensors of a model by memory, for one run: a model may be moved between runs."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.tensors = _tensors(model)
+        self.of_node: dict[Node, frozenset[str]] = {}
+        self.by_storage: dict[int, list[str]] = {}
+        self.by_size: dict[int, list[str]] = {}
+        for name, t in self.tensors.items():
+            self.by_storage.setdefault(t.untyped_storage().data_ptr(), []).append(name)
+            self.by_size.setdefault(t.numel(), []).append(name)
+
+    def of(self, t: Tensor) -> list[str]:
+        """Names of the tensors in whose memory ``t`` lies, or of which it is a copy in lower precision."""
+        if not t.numel():
+            return []
+        here = t.data_ptr()
+        found = []
+        for name in self.by_storage.get(t.untyped_storage().data_ptr(), ()):
+            start = self.tensors[name].data_ptr()
+            if start <= here < start + self.tensors[name].nbytes:
+                found.append(name)
+        if found or t.dtype.itemsize != 2:
+            return found
+        return [name for name in self.by_size.get(t.numel(), ()) if _is_cast(t, self.tensors[name])]
+
+
+def _is_cast(t: Tensor, of: Tensor) -> bool:
+    # Autocast makes a copy of a frozen weight that nothing links to it but its entries.
+    if of.dtype == t.dtype or of.device != t.device:
+        return False
+    cast = of.detach().to(t.dtype)
+    return any(v.shape == t.shape and bool(v.equal(t)) for v in (cast, cast.mT if cast.dim() == 2 else cast))
+
+
+_names_of_run: WeakKeyDictionary[Sweep, dict[int, _Names]] = WeakKeyDictionary()
+
+
+def _names(op: Op, model: nn.Module | None) -> frozenset[str]:
+    """Names of the parameters that ``op`` computed with, and of the modules they are in."""
+    if model is None:
+        raise BadRule("where(..., model=model): the model is gone; keep it as long as the rules")
+    names = _names_of_run.setdefault(op.sweep, {}).get(id(model))
+    if names is None:
+        names = _names_of_run[op.sweep][id(model)] = _Names(model)
+    found = names.of_node.get(op.node)
+    if found is None:
+        full = {name for t in _parameters(op) for name in names.of(t)}
+        found = frozenset(name for f in full for name in _with_modules(f))
+        names.of_node[op.node] = found
+    return found
+
+
+def _parameters(op: Op) -> list[Tensor]:
+    """Tensors that may be parameters: leaves behind views and casts, and what the node saved."""
+    sweep, made = op.sweep, []
+    for i, edge in enumerate(sweep.graph.edges[op.node]):
+        if edge in sweep.live:
+            continue
+        kept = op.kept(i)
+        if kept is not None:
+            made.append(kept)
+        node = edge[0]
+        while node is not None:
+            variable = leaf(node)
+            if variable is not None:
+                made.append(variable)
+                break
+            known, below = sweep.kind(node), sweep.graph.edges[node]
+            if known is None or len(below) != 1 or not (known.row.family == "moving" or known.row.copies):
+                break
+            node = below[0][0]
+    for field in _buffers(type(op.node)):
+        value = getattr(op.saved, field)
+        if isinstance(value, Tensor):
+            made.append(value)
+    return made
+
+
+@cache
+def _buffers(kind: type[Node]) -> tuple[str, ...]:
+    """Running statistics: all that names a batch norm without weights."""
+    return tuple(f for f in ("running_mean",) if hasattr(kind, "_saved_" + f))

@@ -1,0 +1,138 @@
+"""Averages and integrals over maps, and occlusion, against what they must be where that is known."""
+
+from __future__ import annotations
+
+import dynamiclrp_core as lrp
+import pytest
+import torch
+from torch import Tensor, nn
+
+
+def net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1), nn.Softplus(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16, 3)
+    ).double()
+
+
+def image(n: int = 2) -> Tensor:
+    torch.manual_seed(1)
+    return torch.randn(n, 2, 4, 4, dtype=torch.float64)
+
+
+def test_smooth_is_the_mean_over_noise_of_each_samples_size() -> None:
+    model, x = net(), image()
+    x[1] *= 100
+    seen: list[Tensor] = []
+
+    class Spy(lrp.LRP):
+        def attribute(self, inputs, *args, **kwargs):
+            seen.append(inputs)
+            return super().attribute(inputs, *args, **kwargs)
+
+    generator = torch.Generator().manual_seed(3)
+    got = lrp.smooth(Spy(model, rules="gamma"), x, 1, samples=50, noise=0.2, generator=generator)
+    assert len(seen) == 50
+    expected = torch.zeros_like(x)
+    for point in seen:
+        expected += lrp.LRP(model, rules="gamma").attribute(point, target=1)
+    torch.testing.assert_close(got, expected / 50)
+    for n in range(2):
+        spread = float(x[n].max() - x[n].min())
+        noise = torch.stack([point[n] - x[n] for point in seen])
+        assert float(noise.std()) == pytest.approx(0.2 * spread, rel=0.1)
+    again = lrp.smooth(lrp.LRP(model), x, 1, samples=3, generator=torch.Generator().manual_seed(5))
+    twice = lrp.smooth(lrp.LRP(model), x, 1, samples=3, generator=torch.Generator().manual_seed(5))
+    assert torch.equal(again, twice)
+
+
+@pytest.mark.parametrize("baseline", [0.0, 0.5])
+def test_integrated_gradients_are_complete(baseline: float) -> None:
+    """With plain gradients the map adds up to the difference of the outputs."""
+    model, x = net(), image()
+    got = lrp.integrated(lrp.LRP(model, rules="guided-backprop"), x, 1, baseline=baseline, steps=100)
+    with torch.no_grad():
+        rise = model(x)[:, 1] - model(torch.full_like(x, baseline))[:, 1]
+    torch.testing.assert_close(got.sum((1, 2, 3)), rise, rtol=1e-3, atol=1e-3)
+
+
+def test_integrated_values() -> None:
+    """Rules that give values: the mean of R / x on the path."""
+    model, x = net(), image()
+    rules = lrp.preset("epsilon-plus-flat")
+    got = lrp.integrated(lrp.LRP(model, rules=rules), x, 1, steps=3)
+    expected = torch.zeros_like(x)
+    for t in (1 / 6, 3 / 6, 5 / 6):
+        expected += x / 3 * lrp.LRP(model, rules=rules).attribute(t * x, target=1) / (t * x)
+    torch.testing.assert_close(got, expected)
+
+
+def test_occlusion_of_an_additive_model_is_its_relevance() -> None:
+    x, w = image(), torch.randn(2, 4, 4, dtype=torch.float64)
+    got = lrp.occlusion(lambda t: (t * w).sum((1, 2, 3)), x, window=(2, 2))
+    parts = (x * w).sum(1)
+    for n in range(2):
+        for i in range(4):
+            for j in range(4):
+                a, b = 2 * (i // 2), 2 * (j // 2)
+                fall = float(parts[n, a : a + 2, b : b + 2].sum()) / 8
+                assert got[n, :, i, j].tolist() == pytest.approx([fall, fall])
+    torch.testing.assert_close(got.sum((1, 2, 3)), parts.sum((1, 2)))
+
+
+def test_overlapping_and_cut_windows_are_averaged() -> None:
+    x = torch.tensor([[1.0, 2.0, 4.0]], dtype=torch.float64)
+    got = lrp.occlusion(lambda t: t.sum(1), x, window=(2,), stride=(1,))
+    falls = [(1 + 2) / 2, (2 + 4) / 2, 4.0]
+    assert got[0].tolist() == pytest.approx([falls[0], (falls[0] + falls[1]) / 2, (falls[1] + falls[2]) / 2])
+    with pytest.raises(lrp.InvalidInput, match="does not fit"):
+        lrp.occlusion(lambda t: t.sum(1), x, window=(2, 2))
+
+
+def test_occlusion_and_relevance_agree_on_what_matters() -> None:
+    """A net that looks at the upper left quarter only."""
+    model, x = net(), image()
+    mask = torch.zeros(4, 4, dtype=torch.float64)
+    mask[:2, :2] = 1
+
+    def looks(t: Tensor) -> Tensor:
+        return model(t * mask)
+
+    hidden = lrp.occlusion(looks, x, 1, window=(2, 2))
+    relevance = lrp.LRP(looks, rules="gamma").attribute(x, target=1)
+    for found in (hidden, relevance):
+        inside = found.abs().sum(1)[:, :2, :2].sum()
+        assert float(inside) == pytest.approx(float(found.abs().sum()))
+
+
+@pytest.mark.parametrize("preset", ["epsilon", "gamma", "alpha-beta", "epsilon-plus-flat", "beta-smooth"])
+def test_maps_can_be_differentiated(preset: str) -> None:
+    """Second order: the gradient of a map's square against central differences."""
+    model = net()
+    x = image(1).requires_grad_()
+
+    def size(t: Tensor) -> Tensor:
+        return lrp.relevance(model(t)[:, 1], t, rules=preset, create_graph=True)[0].square().sum()
+
+    (g,) = torch.autograd.grad(size(x), x)
+    torch.manual_seed(2)
+    d, h = torch.randn_like(x), 1e-6
+    up, down = (float(size((x + s * h * d).detach().requires_grad_()).detach()) for s in (1, -1))
+    assert float((g * d).sum()) == pytest.approx((up - down) / (2 * h), rel=1e-4)
+
+
+def test_second_order_reaches_the_weights() -> None:
+    """Training on maps: the gradient of a map's square with respect to a weight."""
+    model, x = net(), image(1).requires_grad_()
+    (r,) = lrp.relevance(model(x)[:, 1], x, rules="gamma", create_graph=True)
+    weight = model[0].weight
+    (g,) = torch.autograd.grad(r.square().sum(), weight)
+    h = 1e-6
+    sizes = []
+    for s in (1, -1):
+        with torch.no_grad():
+            weight[0, 0, 0, 0] += s * h
+        sizes.append(float(lrp.relevance(model(x)[:, 1], x, rules="gamma")[0].square().sum()))
+        with torch.no_grad():
+            weight[0, 0, 0, 0] -= s * h
+    assert float(g[0, 0, 0, 0]) == pytest.approx((sizes[0] - sizes[1]) / (2 * h), rel=1e-4)

@@ -1,0 +1,307 @@
+"""The rules for layers against their definitions, one connection at a time, on every kind of layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import dynamiclrp_core as lrp
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+Matrix = list[list[float]]
+EPS = 1e-3  # large enough to be seen
+
+
+def stab(z: float, eps: float = EPS) -> float:
+    return z + eps if z >= 0 else z - eps
+
+
+def shares(numerators: list[float], rest: float, r: float, divide=stab) -> list[float]:
+    whole = divide(sum(numerators) + rest)
+    return [n * r / whole for n in numerators]
+
+
+# Each: relevance of the inputs a for one output with weights w (0: not connected), bias b, relevance r.
+
+
+def epsilon(a: list[float], w: list[float], b: float, r: float) -> list[float]:
+    return shares([x * v for x, v in zip(a, w)], b, r)
+
+
+def ignored(a: list[float], w: list[float], b: float, r: float) -> list[float]:
+    return shares([x * v for x, v in zip(a, w)], 0.0, r)
+
+
+def spread(a: list[float], w: list[float], b: float, r: float) -> list[float]:
+    n = sum(v != 0 for v in w)
+    z = stab(sum(x * v for x, v in zip(a, w)) + b)
+    return [(x * v + (b / n if v != 0 else 0.0)) * r / z for x, v in zip(a, w)]
+
+
+def clipped(a: list[float], w: list[float], b: float, r: float) -> list[float]:
+    def clip(z: float) -> float:
+        return max(abs(z), 0.7) * (1 if z >= 0 else -1)
+
+    return shares([x * v for x, v in zip(a, w)], b, r, clip)
+
+
+def alpha_beta(alpha: float) -> Callable[..., list[float]]:
+    def rule(a: list[float], w: list[float], b: float, r: float) -> list[float]:
+        plus = shares([max(x * v, 0.0) for x, v in zip(a, w)], max(b, 0.0), r)
+        minus = shares([min(x * v, 0.0) for x, v in zip(a, w)], min(b, 0.0), r)
+        return [alpha * p - (alpha - 1) * m for p, m in zip(plus, minus)]
+
+    return rule
+
+
+def gamma_spread(a: list[float], w: list[float], b: float, r: float) -> list[float]:
+    z = sum(x * v for x, v in zip(a, w)) + b
+    if z == 0:
+        return [0.0] * len(a)
+
+    def favoured(v: float) -> float:
+        return v * 1.5 if v * z > 0 else v
+
+    terms = [favoured(x * v) for x, v in zip(a, w)]
+    n = sum(v != 0 for v in w)
+    whole = stab(sum(terms) + favoured(b))
+    return [(t + (favoured(b) / n if v != 0 else 0.0)) * r / whole for t, v in zip(terms, w)]
+
+
+def w_square(a: list[float], w: list[float], b: float, r: float) -> list[float]:
+    return shares([v * v for v in w], b * b, r)
+
+
+def flat(a: list[float], w: list[float], b: float, r: float) -> list[float]:
+    return shares([float(v != 0) for v in w], 0.0, r)
+
+
+def z_box(a: list[float], w: list[float], b: float, r: float) -> list[float]:
+    def term(x: float, v: float) -> float:
+        return x * v - (-2.0 * v if v > 0 else 0.0) - (3.0 * v if v < 0 else 0.0)
+
+    return shares([term(x, v) for x, v in zip(a, w)], 0.0, r)
+
+
+RULES: dict[str, tuple[lrp.Rule, Callable[..., list[float]]]] = {
+    "epsilon": (lrp.Epsilon(epsilon=EPS), epsilon),
+    "norm": (lrp.Norm(epsilon=EPS), epsilon),
+    "epsilon, bias ignored": (lrp.Epsilon(epsilon=EPS, bias="ignore"), ignored),
+    "epsilon, bias spread": (lrp.Epsilon(epsilon=EPS, bias="spread"), spread),
+    "epsilon clipped": (lrp.Epsilon(epsilon=0.7, clip=True), clipped),
+    "alpha2-beta1": (lrp.AlphaBeta(epsilon=EPS), alpha_beta(2.0)),
+    "alpha1-beta0": (lrp.AlphaBeta(epsilon=EPS, alpha=1, beta=0), alpha_beta(1.0)),
+    "z+": (lrp.ZPlus(epsilon=EPS), alpha_beta(1.0)),
+    "gamma, bias spread": (lrp.Gamma(epsilon=EPS, gamma=0.5, bias="spread"), gamma_spread),
+    "w-square": (lrp.WSquare(epsilon=EPS), w_square),
+    "flat": (lrp.Flat(epsilon=EPS), flat),
+    "z-box": (lrp.ZBox(epsilon=EPS, low=-2.0, high=3.0), z_box),
+}
+
+
+def einsum(w: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda x: torch.einsum("bcl,cd->bdl", x, w)
+
+
+def layers() -> dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]]:
+    torch.manual_seed(0)
+    w = torch.randn(4, 3, dtype=torch.float64)
+    made = {
+        "linear": (nn.Linear(6, 4), (6,)),
+        "linear on rows": (nn.Linear(3, 4, bias=False), (4, 3)),
+        "conv1d, stride with remainder": (nn.Conv1d(2, 3, 2, stride=3), (2, 7)),
+        "conv2d, padded": (nn.Conv2d(2, 3, 3, padding=1), (2, 3, 4)),
+        "conv2d, same": (nn.Conv2d(2, 2, (3, 1), padding="same", bias=False), (2, 4, 3)),
+        "conv2d, dilated in groups": (nn.Conv2d(4, 2, 2, dilation=2, groups=2), (4, 4, 3)),
+        "conv3d": (nn.Conv3d(2, 2, 2, stride=(1, 2, 1)), (2, 2, 3, 2)),
+        "transposed 1d": (nn.ConvTranspose1d(2, 3, 3, stride=2, padding=1, output_padding=1), (2, 3)),
+        "transposed 2d in groups": (nn.ConvTranspose2d(4, 2, 2, groups=2), (4, 2, 3)),
+        "transposed 3d": (nn.ConvTranspose3d(1, 2, 2, dilation=2), (1, 2, 2, 1)),
+        "einsum": (einsum(w), (4, 3)),
+        "bmm": (lambda x: torch.bmm(w.mT.expand(x.shape[0], 3, 4), x), (4, 2)),
+    }
+    return {k: (f.double() if isinstance(f, nn.Module) else f, shape) for k, (f, shape) in made.items()}
+
+
+LAYERS = layers()
+
+
+def unfolded(layer: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> tuple[Matrix, list[float]]:
+    """The layer as a matrix, column by column, and its bias."""
+    with torch.no_grad():
+        zero = layer(torch.zeros(1, *shape, dtype=torch.float64)).reshape(-1)
+        columns = []
+        for k in range(torch.Size(shape).numel()):
+            e = torch.zeros(1, *shape, dtype=torch.float64)
+            e.view(-1)[k] = 1.0
+            columns.append(layer(e).reshape(-1) - zero)
+    matrix = torch.stack(columns, 1)
+    return torch.where(matrix.abs() < 1e-12, 0.0, matrix).tolist(), zero.tolist()
+
+
+@pytest.mark.parametrize("sign", ["signed", "positive"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_by_every_rule(name: str, sign: str) -> None:
+    layer, shape = LAYERS[name]
+    matrix, bias = unfolded(layer, shape)
+    torch.manual_seed(1)
+    x = torch.randn(2, *shape, dtype=torch.float64)
+    x.view(-1)[::5] = 0.0
+    x = (x.abs() if sign == "positive" else x).requires_grad_()
+    with lrp.record():
+        y = layer(x)
+    seed = torch.randn_like(y)
+    for label, (rule, definition) in RULES.items():
+        rules = lrp.load_rules() | lrp.override(affine=rule)
+        by_value = lrp.propagate(y, x, seed, rules=rules, ledger=True)
+        by_coefficient = lrp.propagate((y * (seed / y).detach()).sum(), x, rules=rules).relevance[0]
+        for n in range(2):
+            expected = [0.0] * x[0].numel()
+            for weights, b, r in zip(matrix, bias, seed[n].reshape(-1).tolist()):
+                for k, share in enumerate(definition(x[n].reshape(-1).tolist(), weights, b, r)):
+                    expected[k] += share
+            scale = max(map(abs, expected))
+            for got in (by_value.relevance[0], by_coefficient):
+                assert got[n].reshape(-1).tolist() == pytest.approx(expected, abs=1e-9 * scale), label
+        assert by_value.ledger is not None and by_value.ledger.closed, (label, by_value.ledger)
+
+
+def test_frozen_is_trainable() -> None:
+    for name in ("linear", "conv2d, padded", "transposed 2d in groups"):
+        layer, shape = LAYERS[name]
+        assert isinstance(layer, nn.Module)
+        x = torch.randn(2, *shape, dtype=torch.float64, requires_grad=True)
+        for rule, _ in RULES.values():
+            rules = lrp.load_rules() | lrp.override(affine=rule)
+            maps = []
+            for trainable in (True, False):
+                layer.requires_grad_(trainable)
+                with lrp.record():
+                    maps.append(lrp.relevance(layer(x), x, rules=rules)[0])
+            layer.requires_grad_()
+            assert torch.equal(*maps)
+
+
+def test_flat_and_z_box_need_no_frozen_bias() -> None:
+    layer, shape = LAYERS["conv2d, padded"]
+    assert isinstance(layer, nn.Module)
+    x = torch.randn(2, *shape, dtype=torch.float64, requires_grad=True)
+    layer.requires_grad_(False)
+    y = layer(x)
+    layer.requires_grad_()
+    for rule in (lrp.Flat(), lrp.ZBox(low=-1, high=1), lrp.WSquare(bias="ignore")):
+        lrp.relevance(y, x, torch.ones_like(y), rules=lrp.load_rules() | lrp.override(affine=rule))
+
+
+@given(st.floats(0.01, 2.0), st.booleans(), st.integers(0, 10**6))
+@settings(max_examples=20, deadline=None, derandomize=True)
+def test_epsilon_in_units_of_z(eps: float, clip: bool, seed: int) -> None:
+    """norm_scale: epsilon times the root mean square of z over a sample."""
+    torch.manual_seed(seed)
+    layer, x = nn.Conv1d(2, 3, 2).double(), torch.randn(2, 2, 4, dtype=torch.float64)
+    matrix, bias = unfolded(layer, (2, 4))
+    y = layer(x.requires_grad_())
+    rule = lrp.Epsilon(epsilon=eps, clip=clip, norm_scale=True)
+    (got,) = lrp.relevance(y, x, torch.ones_like(y), rules=lrp.load_rules() | lrp.override(affine=rule))
+    for n in range(2):
+        a, z = x[n].reshape(-1).tolist(), y[n].reshape(-1).tolist()
+        by = eps * (sum(v * v for v in z) / len(z)) ** 0.5
+        expected = [0.0] * len(a)
+        for j, weights in enumerate(matrix):
+            sign = 1 if z[j] >= 0 else -1
+            whole = sign * max(abs(z[j]), by) if clip else z[j] + sign * by
+            for k, v in enumerate(weights):
+                expected[k] += a[k] * v / whole
+        assert got[n].reshape(-1).tolist() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    assert bias
+
+
+def test_bounds_per_channel_and_per_pixel() -> None:
+    conv = nn.Conv2d(3, 2, 3, padding=1).double()
+    x = torch.rand(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
+    low, high = (-1.0, -2.0, -0.5), (2.0, 1.5, 3.0)
+    maps = torch.tensor([low, high], dtype=torch.float64).view(2, 3, 1, 1).expand(2, 3, 4, 4)
+    y = conv(x)
+    (a,) = lrp.relevance(y, x, rules=lrp.preset("epsilon-gamma-box", low=low, high=high))
+    (b,) = lrp.relevance(y, x, rules=lrp.preset("epsilon-gamma-box", low=maps[0], high=maps[1]))
+    (c,) = lrp.relevance(y, x, rules=lrp.preset("epsilon-gamma-box", low=-2.0, high=3.0))
+    assert torch.equal(a, b) and not torch.allclose(a, c)
+    (d,) = lrp.relevance(y, x, rules=lrp.preset("epsilon-gamma-box", low=list(low), high=list(high)))
+    assert torch.equal(a, d)
+    assert "low='tensor of (3, 4, 4)'" in lrp.ZBox(low=maps[0], high=1.0).id
+    with pytest.raises(lrp.BadRule, match=r"bounds of shape \(2, 1, 1\) do not fit the input of shape"):
+        lrp.relevance(y, x, rules=lrp.preset("epsilon-gamma-box", low=(0.0, 0.0), high=1.0))
+
+
+def test_spread_conserves_what_biases_would_keep() -> None:
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)).double()
+    x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    y = model(x)
+    for name in ("epsilon", "gamma"):
+        (r,) = lrp.relevance(y, x, rules=lrp.preset(name, bias="spread", epsilon=1e-12))
+        torch.testing.assert_close(r.sum(1), y.detach().sum(1), rtol=1e-6, atol=1e-6)
+
+
+def test_the_bias_keeps_what_it_absorbs() -> None:
+    """To the bias: ``at=`` reads the share that "absorb" gives it."""
+    layer = nn.Linear(4, 3).double()
+    x = torch.randn(1, 4, dtype=torch.float64, requires_grad=True)
+    y = layer(x)
+    run = lrp.propagate(y, x, rules=lrp.preset("epsilon", epsilon=0.0), at=(layer.bias,))
+    torch.testing.assert_close(run.at[0], layer.bias.detach())
+    torch.testing.assert_close(run.relevance[0].sum() + run.at[0].sum(), y.detach().sum())
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(2.0, 0.5), (0.5, -0.5)])
+def test_alpha_minus_beta_is_one(alpha: float, beta: float) -> None:
+    with pytest.raises(ValueError, match="alpha"):
+        lrp.AlphaBeta(alpha=alpha, beta=beta)
+
+
+# -- other backwards of ReLU -------------------------------------------------------------------------
+
+
+def relu_net(x: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    torch.manual_seed(4)
+    weights = [torch.randn(9, 4).double(), torch.randn(7, 9).double(), torch.randn(1, 7).double()]
+    inputs, h = [], x
+    for w in weights[:-1]:
+        z = h @ w.T
+        inputs.append(z)
+        h = z.relu()
+    return h @ weights[-1].T, weights, inputs
+
+
+RELUS: dict[str, Callable[[float, float], float]] = {
+    "guided-backprop": lambda g, z: g if g > 0 and z > 0 else 0.0,
+    "deconvnet": lambda g, z: max(g, 0.0),
+    "beta-smooth": lambda g, z: g / (1 + 2.718281828459045 ** (-10 * z)),
+}
+
+
+@pytest.mark.parametrize("name", RELUS)
+def test_a_modified_gradient_is_the_coefficient(name: str) -> None:
+    torch.manual_seed(5)
+    x = torch.randn(2, 4, dtype=torch.float64, requires_grad=True)
+    y, weights, inputs = relu_net(x)
+    run = lrp.propagate(y, x, rules=name, ledger=True)
+    for n in range(2):
+        g = weights[-1][0].tolist()
+        for w, z in zip(weights[-2::-1], inputs[::-1]):
+            g = [RELUS[name](gj, zj) for gj, zj in zip(g, z[n].tolist())]
+            g = [sum(gj * float(w[j, i]) for j, gj in enumerate(g)) for i in range(w.shape[1])]
+        assert run.coefficients[0] is not None
+        assert run.coefficients[0][n].tolist() == pytest.approx(g, rel=1e-9, abs=1e-12)
+        assert run.relevance[0][n].tolist() == pytest.approx((torch.tensor(g) * x[n].detach()).tolist(), 1e-6)
+    assert run.ledger is not None and run.ledger.closed
+
+
+def test_elsewhere_they_are_the_gradient() -> None:
+    x = torch.randn(2, 4, dtype=torch.float64, requires_grad=True)
+    y = (nn.functional.gelu(x) * x.sigmoid() / (1 + x.exp())).std(1)
+    (g,) = torch.autograd.grad(y.sum(), x, retain_graph=True)
+    (c,) = lrp.propagate(y, x, rules="guided-backprop").coefficients
+    torch.testing.assert_close(c, g)
