@@ -92,6 +92,22 @@ def test_fused_attention_is_its_twin(kind: str, live: tuple[int, ...]) -> None:
     assert fused.ledger.closed and apart.ledger.closed
 
 
+@pytest.mark.parametrize("live", LIVE, ids=str)
+@pytest.mark.parametrize("rules", ["attnlrp", "cp-lrp"])
+def test_shares_of_the_live_operands(live: tuple[int, ...], rules: str) -> None:
+    """Fused as in steps, whichever operands are inputs: who is alone in a product takes all of it."""
+    tensors = [normal(seed, 1, 2, 4, 3) for seed in range(3)]
+    inputs = [t for t, a in zip(tensors, live) if a]
+    q, k, v = (t if a else t.detach() for t, a in zip(tensors, live))
+    fused = lrp.relevance(F.scaled_dot_product_attention(q, k, v), inputs, rules=rules)
+    steps = lrp.relevance((q @ k.mT / math.sqrt(3)).softmax(-1) @ v, inputs, rules=rules)
+    for a, b in zip(fused, steps):
+        torch.testing.assert_close(a, b)
+    if rules == "attnlrp" and live == (1, 0, 0):  # one factor alone: the gradient
+        y = F.scaled_dot_product_attention(q, k, v)
+        torch.testing.assert_close(fused[0], q.detach() * torch.autograd.grad(y.sum(), q)[0])
+
+
 @pytest.mark.parametrize("fused", [True, False])
 def test_cp_lrp_gives_all_to_the_values(fused: bool) -> None:
     q, k, v = (normal(seed, 1, 2, 4, 3) for seed in range(3))
@@ -178,6 +194,19 @@ def test_signal_takes_all(name: str) -> None:
         torch.testing.assert_close(r_x, y.detach() / 2)
     half = lrp.relevance(y, (g, x), rules=lrp.preset("attnlrp"))[1]
     torch.testing.assert_close(half, y.detach() / 2)
+
+
+def test_cp_lrp_may_keep_half_for_gates() -> None:
+    """``gate="half"``: only attention and router weights are held constant."""
+    g, x = normal(0, 3, 4), normal(1, 3, 4)
+    rules = lrp.preset("cp-lrp", gate="half")
+    y = F.silu(g) * x
+    for r in lrp.relevance(y, (g, x), rules=rules):
+        torch.testing.assert_close(r, y.detach() / 2)
+    y = g.softmax(-1) * x
+    r_g, r_x = lrp.relevance(y, (g, x), rules=rules)
+    assert not r_g.any()
+    torch.testing.assert_close(r_x, y.detach())
 
 
 def test_a_gate_of_one_tensor_stays_a_function_of_it() -> None:

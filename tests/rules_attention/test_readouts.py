@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import dynamiclrp_core as lrp
 import pytest
 import torch
 import torch.nn.functional as F
 from dynamiclrp_rules_attention import attention_relevance
+from dynamiclrp_rules_attention.explicit import weights
 from torch import Tensor, nn
 
 
@@ -56,6 +59,20 @@ def test_relevance_of_the_weights_is_what_reaches_the_logits() -> None:
     torch.testing.assert_close(read, lrp.propagate(y, x, at=p, rules="attnlrp").at[0])
 
 
+@pytest.mark.parametrize(
+    ("node", "dropout", "why"),
+    [
+        ("FlashAttentionBackward0", 0.0, "in this layout"),
+        ("ScaledDotProductFlashAttentionBackward0", 0.1, "under dropout"),
+    ],
+)
+def test_weights_that_nobody_can_know(node: str, dropout: float, why: str) -> None:
+    """Kernels of accelerators, so by what a rule would see of such a node."""
+    op: Any = SimpleNamespace(row=SimpleNamespace(node=node), saved=SimpleNamespace(dropout_p=dropout))
+    with pytest.raises(lrp.Unrecoverable, match=f"{node}.*{why}"):
+        weights(op)
+
+
 class Experts(nn.Module):
     """Two of three experts per token, by a router."""
 
@@ -78,12 +95,12 @@ def test_router_weights_take_half_of_their_experts() -> None:
     model = Experts().double()
     x = normal(1, 6, 4)
     with lrp.capture(model, "router") as caught:
-        y, weights, _ = model(x)
-    run = lrp.propagate(y, x, at=[weights, *model.parts, caught["router"]])
+        y, routed, _ = model(x)
+    run = lrp.propagate(y, x, at=[routed, *model.parts, caught["router"]])
     contributed = torch.stack([r.sum(-1) for r in run.at[1:3]], 1)
     torch.testing.assert_close(2 * run.at[0], contributed)
     assert run.at[3].shape == (6, 3)
-    held = lrp.propagate(y, x, at=[weights], rules="cp-lrp")
+    held = lrp.propagate(y, x, at=[routed], rules="cp-lrp")
     assert not held.at[0].any()
 
 

@@ -9,6 +9,7 @@ from typing import cast
 
 import torch
 from dynamiclrp_core.defaults import Affine
+from dynamiclrp_core.errors import Unrecoverable
 from dynamiclrp_core.numerics import dot, stabilize
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Entries, Rule, Value
@@ -97,7 +98,17 @@ def scale(op: Op) -> float:
 
 
 def weights(op: Op) -> Tensor:
-    """Attention weights of a fused node, (batch, heads, queries, keys). Dropout is not in them."""
+    """Attention weights of a node of ``scaled_dot_product_attention``, (batch, heads, queries, keys).
+
+    Raises Unrecoverable for other fused attentions (packed, heads last) and under dropout.
+    """
+    name = op.row.node
+    if not name.startswith("ScaledDotProduct") or op.saved.dropout_p:
+        why = "under dropout" if name.startswith("ScaledDotProduct") else "in this layout"
+        raise Unrecoverable(
+            f"{name}: attention weights {why} cannot be computed from what the node saved\n"
+            '  cure: attn_implementation="sdpa" or "eager", in evaluation mode'
+        )
     q, k = op.input(0), op.input(1)
     logits = q @ k.repeat_interleave(q.shape[1] // k.shape[1], 1).mT * scale(op)
     mask = op.optional(3) if len(op.edges) > 3 else None
