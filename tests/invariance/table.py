@@ -63,11 +63,15 @@ class Group:
         )
 
 
-def read_out(y: Tensor) -> Tensor:
-    """A random linear read-out of all entries, so that wrong routing cannot cancel out."""
+def read_out_weights(y: Tensor) -> Tensor:
+    """Weights of a random linear read-out of all entries, so that wrong routing cannot cancel out."""
     g = torch.Generator().manual_seed(7)
-    weights = torch.randn(y.shape, generator=g, dtype=torch.float64).to(y)
-    return (y * weights).sum()
+    return torch.randn(y.shape, generator=g, dtype=torch.float64).to(y)
+
+
+def read_out(y: Tensor) -> Tensor:
+    """What is explained: one number that depends on all entries of ``y``."""
+    return (y * read_out_weights(y)).sum()
 
 
 def explain(

@@ -1,0 +1,13 @@
+"""All groups of spellings."""
+
+from __future__ import annotations
+
+from .attention import ATTENTION, BLOCKS, ROTARY, SOFTMAX
+from .linear import LINEAR, MOVES, SUMS
+from .norms import NORMS
+from .scalars import FUNCTIONS, GATES
+from .table import Group
+
+GROUPS: tuple[Group, ...] = (
+    *GATES, *FUNCTIONS, *NORMS, *SOFTMAX, *ATTENTION, *BLOCKS, *ROTARY, *LINEAR, *SUMS, *MOVES,
+)  # fmt: skip

@@ -1,0 +1,48 @@
+"""Ops that change nothing, inserted after any call of a forward without touching it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+NOTHING: tuple[Callable[[Tensor], Tensor], ...] = (
+    lambda t: t,
+    lambda t: t.clone(),
+    lambda t: t.reshape(-1).view(t.shape),
+    lambda t: t.unsqueeze(0).squeeze(0),
+    lambda t: t[None][0],
+    lambda t: t[...],
+    lambda t: t.double().to(t.dtype),
+    lambda t: t.expand_as(t),
+    lambda t: t.flip(-1).flip(-1) if t.dim() else t.clone(),
+    lambda t: t.roll(1, -1).roll(-1, -1) if t.dim() else t.clone(),
+    lambda t: t.mT.contiguous().mT if t.dim() > 1 else t.clone(),
+    lambda t: t.movedim(0, -1).movedim(-1, 0) if t.dim() else t.clone(),
+    lambda t: t.contiguous().to(t.device, copy=True),
+)
+
+
+class Inserting(TorchFunctionMode):
+    """After the k-th call that gives a tensor, insert ``NOTHING[choices[k % len(choices)]]``."""
+
+    def __init__(self, choices: Sequence[int]) -> None:
+        super().__init__()
+        self.choices = choices
+        self.calls = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, Tensor):
+            return self.insert(made)
+        if type(made) in (tuple, list):
+            return type(made)(self.insert(m) if isinstance(m, Tensor) else m for m in made)
+        return made
+
+    def insert(self, t: Tensor) -> Tensor:
+        if not (t.requires_grad and t.is_floating_point() and t.numel()) or t.is_leaf:
+            return t
+        self.calls += 1
+        return NOTHING[self.choices[self.calls % len(self.choices)]](t)
