@@ -64,6 +64,10 @@ DIFFERENT: tuple[tuple[Group, Rules], ...] = (
         "F.layer_norm": lambda x: F.layer_norm(x, (4,)),
         "by hand": lambda x: (x - x.mean(-1, keepdim=True)) / (x.var(-1, False, True) + 1e-5).sqrt(),
     }), lrp.preset("dynamiclrp")),
+    (Group("a function less a constant", {
+        "tanh": lambda x: torch.tanh(x),
+        "2 sigmoid(2x) - 1": lambda x: 2 * torch.sigmoid(2 * x) - 1,
+    }), lrp.preset("attnlrp")),
     (Group("a bias apart under gamma", {
         "F.linear": lambda x, w, b: F.linear(x, w, b),
         "matmul and add": lambda x, w, b: x @ w.t() + b,

@@ -34,8 +34,9 @@ def logsumexp_by_hand(op: Op) -> bool:
     below, _ = chain(op, op.edges[0], is_move)
     if below is None:
         return False
-    if below.row.family == "softmax" or below.row.family in ("quotient", "product"):
-        return _gives_weights(below)
+    if _gives_weights(below):
+        _take_gradient(below)  # a log-softmax: no weights, whatever a preset does with those
+        return True
     if not _is_sum(below):
         return False
     summed, _ = chain(below, below.edges[0], is_move)
@@ -49,7 +50,7 @@ def logsumexp_by_hand(op: Op) -> bool:
 def _gives_weights(op: Op) -> bool:
     if op.row.family == "softmax":
         return op.row.node in ("SoftmaxBackward0", "SafeSoftmaxBackward0")
-    return all(op.live) and softmax_by_hand(op)
+    return op.row.family in ("quotient", "product") and softmax_by_hand(op)
 
 
 def _divided(op: Op, numerator: int) -> bool:

@@ -68,7 +68,8 @@ def constant_weights() -> Rules:
     return override(
         "constant weights",
         softmax=Stop(),
-        LogSoftmaxBackward0=Gradient(),  # an output, not a weighting
+        LogSoftmaxBackward0=Gradient(),  # outputs, not weightings
+        LogsumexpBackward0=Gradient(),
         quotient__softmax_by_hand=Stop(),
         product__softmax_by_hand=Stop(),
         ExpBackward0__softmax_by_hand=Stop(),
