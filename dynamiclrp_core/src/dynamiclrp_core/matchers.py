@@ -68,8 +68,11 @@ def composed(op: Op) -> Region | None:
     """
     if sum(op.live) != 1:
         return None
-    edge = op.edges[op.live.index(True)]
-    return None if edge[0] is None else _lowered(op, Region(Address(edge[0], edge[1]), ()))
+    node, nr = op.edges[op.live.index(True)]
+    below = None if node is None else op.sweep.op(node)
+    if node is None or below is None or not _scalar(below.row):
+        return None
+    return _lowered(op, Region(Address(node, nr), ()))
 
 
 def _lowered(op: Op, region: Region) -> Region | None:

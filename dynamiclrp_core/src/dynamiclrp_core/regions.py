@@ -51,17 +51,21 @@ class Peel:
 
     def step(self) -> Op | None:
         """Take back the latest operation. None if it may not be: not allowed, or a named input."""
-        sweep, position = self.sweep, self.sweep.graph.position
-        node = max(self.frontier, key=lambda t: position[t[0]])[0]
+        sweep, frontier = self.sweep, self.frontier
+        if len(frontier) == 1:
+            ((node, _),) = outputs = frontier
+        else:
+            position = sweep.graph.position
+            node = max(frontier, key=lambda t: position[t[0]])[0]
+            outputs = {t for t in frontier if t[0] is node}
         below = sweep.op(node)
         if below is None or not self.allowed(below.row) or len(self.taken) == REGION:
             return None
-        outputs = {t for t in self.frontier if t[0] is node}
-        if not sweep.targets.isdisjoint(outputs) or not any(below.live):
+        if True not in below.live or not sweep.targets.isdisjoint(outputs):
             return None  # relevance must be read here, so it may not be passed by
         self.taken.append(node)
-        self.frontier -= outputs
-        self.frontier |= {cast(Tensor_, e) for e, live in zip(below.edges, below.live) if live}
+        self.frontier = frontier - outputs
+        self.frontier.update([cast(Tensor_, e) for e, live in zip(below.edges, below.live) if live])
         return below
 
     @property

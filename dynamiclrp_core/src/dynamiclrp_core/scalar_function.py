@@ -10,7 +10,7 @@ from torch import Tensor
 from .node import metadata
 from .numerics import dot, secant, vjp
 from .op import Op
-from .regions import Region, entries_of
+from .regions import Region, entries_of, numel
 from .rule import Conserves, Entries, Rule, Value
 
 
@@ -41,23 +41,36 @@ class ScalarFunction(Held):
         region = op.match
         x = op.sweep.values.edge(region.x)
         y = self._replayed(op, region, x)
-        zero = torch.zeros_like(x)
-        # Entry by entry, so J^T 1 is f'(0) (summed over the copies, if the region repeats entries).
-        at_zero, pull = vjp(lambda z: self._replayed(op, region, z), zero)
-        index = self._index(op, region)
-        copies = torch.bincount(index, minlength=x.numel()).clamp(min=1)
-        rise = (pull(torch.ones_like(y))[0].reshape(-1) / copies)[index].view(y.shape)
-        rise = torch.where(rise.isfinite(), rise, 0.0)
+        at_zero = self._replayed(op, region, torch.zeros_like(x))
         at_zero = torch.where(at_zero.isfinite(), at_zero, 0.0)
         if op.ledger is not None:
             op.book("constants", dot(at_zero, ci))
-        c_y = ci * secant(y - at_zero, x.reshape(-1)[index].view(y.shape), rise)
+        index = self._index(op, region)
+        moved = x if index is None else x.reshape(-1)[index].view(y.shape)
+        rise: Tensor | float = 0.0
+        if bool((x == 0).any()):
+            rise = self._rise(op, region, x, index).view(y.shape)
+        c_y = (ci * secant(y - at_zero, moved, rise)).to(ci.dtype)
         op.send_to(region.x)
-        return [self._gathered(c_y.to(ci.dtype), index, x.shape)]
+        return [c_y if index is None else self._gathered(c_y, index, x.shape)]
 
     @classmethod
-    def _index(cls, op: Op, region: Region) -> Tensor:
-        """For each entry of the output, the entry of x that it is a function of."""
+    def _rise(cls, op: Op, region: Region, x: Tensor, index: Tensor | None) -> Tensor:
+        """f'(0) of each entry of the output."""
+        made, pull = vjp(lambda z: cls._replayed(op, region, z), torch.zeros_like(x))
+        (rise,) = pull(torch.ones_like(made))
+        if index is not None:  # entry by entry, so J^T 1 is f'(0), summed over the copies of an entry
+            copies = torch.bincount(index, minlength=x.numel()).clamp(min=1)
+            rise = (rise.reshape(-1) / copies)[index]
+        return torch.where(rise.isfinite(), rise, 0.0)
+
+    @classmethod
+    def _index(cls, op: Op, region: Region) -> Tensor | None:
+        """For each entry of the output, the entry of x that it is a function of; None: its own."""
+        sweep = op.sweep
+        families = [cast(Op, sweep.op(n)).row.family for n in region.nodes]
+        if "moving" not in families and numel(region.x) == op.shape.numel():
+            return None
         return cls._replayed(op, region, entries_of(region.x), moves=True).reshape(-1)
 
     @staticmethod
@@ -96,6 +109,8 @@ class RegionIdentity(ScalarFunction):
             return super().value(op, *r)
         assert isinstance(op.match, Region)
         x = op.match.x
-        index, shape = self._index(op, op.match), torch.Size(metadata(x.node)[x.output].shape)
+        sent, index = self.only(r), self._index(op, op.match)
+        if index is not None:
+            sent = self._gathered(sent, index, torch.Size(metadata(x.node)[x.output].shape))
         op.send_to(x)
-        return [Value(self._gathered(self.only(r), index, shape))]
+        return [Value(sent)]
