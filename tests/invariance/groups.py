@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from .attention import ATTENTION, BLOCKS, ROTARY, SOFTMAX
+from .attention import ATTENTION, BLOCKS, SOFTMAX
 from .linear import LINEAR, MOVES, SUMS
 from .norms import NORMS
+from .rotary import ROTARY
 from .scalars import FUNCTIONS, GATES
 from .table import Group
 

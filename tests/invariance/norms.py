@@ -40,6 +40,11 @@ def _folded(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
     return x * scale + (b - _mean(x) * scale)
 
 
+def _channels_first(x: Tensor) -> Tensor:
+    centred = x - x.mean(1, keepdim=True)
+    return centred / torch.sqrt(centred.pow(2).mean(1, keepdim=True) + EPS)
+
+
 def _group_norm(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
     grouped = x.view(x.shape[0], 2, -1)
     return _layer_norm(grouped).view(x.shape) * w.view(1, -1, 1) + b.view(1, -1, 1)
@@ -71,6 +76,18 @@ NORMS = (
             x @ (torch.eye(4, dtype=x.dtype) - 0.25)),
         "var of the uncentred": lambda x, w, b: (lambda h: h * (_var(x) + EPS).rsqrt() * w + b)(x - _mean(x)),
     }, constants=(W, B)),
+    Group("layer norm over channels (ConvNeXt)", {
+        "permuted": lambda x, w, b: F.layer_norm(x.permute(0, 2, 1), (4,), w, b, EPS).permute(0, 2, 1),
+        "by hand": lambda x, w, b: _channels_first(x) * w[:, None] + b[:, None],
+        "group norm of places": lambda x, w, b: F.group_norm(x.mT.reshape(-1, 4), 1, w, b, EPS)
+            .view(2, 3, 4).mT,
+    }, live=((2, 4, 3),), constants=(W, B)),
+    Group("rms norm of a gated tensor (Mamba-2)", {
+        "by hand": lambda x, z, w: w * _rms(x * F.silu(z)),
+        "silu by hand": lambda x, z, w: _llama(x * (z * torch.sigmoid(z)), w),
+        "square root": lambda x, z, w: (lambda h: w * h / (h.square().mean(-1, True) + EPS).sqrt())(
+            F.silu(z) * x),
+    }, live=((3, 4), (3, 4)), constants=(W,)),
     Group("rms norm", {
         "by hand": lambda x, w: _rms(x) * w,
         "Llama": _llama,

@@ -29,7 +29,7 @@ LESS_A_CONSTANT = {
 # Their spellings name the size of the batch.
 HARD_SHAPES = ("softmax with a sink", "multi-head attention", "joined", "repeated", "convolution")
 # What passes float32 on the way cannot agree better than that.
-ROUNDED = ("Llama", "float32")
+ROUNDED = ("Llama", "float32", "silu by hand")
 
 
 ONE_MAP = [

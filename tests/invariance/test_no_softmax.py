@@ -1,0 +1,99 @@
+"""What looks like a softmax and is none: quotients, all to the numerator, ``exp(x) - exp(0)``."""
+
+from __future__ import annotations
+
+import math
+
+import dynamiclrp_core as lrp
+import torch
+from torch import Tensor
+
+from .slow import N, Rows, check, square, zeros
+
+
+def test_divided_by_the_sum_of_another_group() -> None:
+    """exp(x) summed over rows but divided along columns: a quotient, all to exp(x) - exp(0)."""
+
+    def slow(w: Rows, x: Rows) -> list[Rows]:
+        sums = [sum(math.exp(x[i][j]) for i in range(N)) for j in range(N)]
+        return [[[w[i][j] * (math.exp(x[i][j]) - 1) / sums[i] for j in range(N)] for i in range(N)]]
+
+    check(lambda x: x.exp() / x.exp().sum(0).unsqueeze(-1), slow, square())
+    check(lambda x: (lambda e: e / e.sum(0)[:, None])(x.exp()), slow, square())
+    check(lambda x: (lambda e: e * (1 / e.sum(0))[:, None])(x.exp()), slow, square())
+
+
+def test_divided_by_the_sum_of_moved_entries() -> None:
+    def slow(w: Rows, x: Rows) -> list[Rows]:
+        sums = [sum(math.exp(v) for v in row) for row in x]
+        return [[[w[i][j] * (math.exp(x[i][j]) - 1) / sums[N - 1 - i] for j in range(N)] for i in range(N)]]
+
+    check(lambda x: (lambda e: e / e.flip(0).sum(1, keepdim=True))(x.exp()), slow, square())
+
+
+def test_divided_by_the_exps_of_another_tensor() -> None:
+    def slow(w: Rows, x: Rows, z: Rows) -> list[Rows]:
+        sums = [sum(math.exp(v) for v in row) for row in z]
+        return [[[w[i][j] * (math.exp(x[i][j]) - 1) / sums[i] for j in range(N)] for i in range(N)], zeros()]
+
+    check(lambda x, z: x.exp() / z.exp().sum(-1, keepdim=True), slow, square(1), square(2))
+
+
+def test_maximum_of_another_tensor() -> None:
+    """Two exps shifted by the maxima of different tensors are no softmax: a quotient."""
+
+    def slow(w: Rows, x: Rows, z: Rows) -> list[Rows]:
+        r = zeros()
+        for i in range(N):
+            top = max(x[i])
+            total = sum(math.exp(v - max(z[i])) for v in x[i])
+            for j in range(N):
+                u = x[i][j] - top
+                c = w[i][j] / total * ((math.exp(u) - 1) / u if u else 1.0)
+                r[i][j] += c * x[i][j]
+                r[i][x[i].index(top)] -= c * top
+        return [r, zeros()]
+
+    def f(x: Tensor, z: Tensor) -> Tensor:
+        return (x - x.amax(-1, keepdim=True)).exp() / (x - z.amax(-1, keepdim=True)).exp().sum(
+            -1, keepdim=True
+        )
+
+    check(f, slow, square(1), square(2))
+
+
+def test_shift_by_another_tensor_in_one_exp_is_softmax_still() -> None:
+    """What is subtracted everywhere cancels: softmax of x, nothing to z."""
+    x, z = square(1), square(2)
+
+    def f(x: Tensor, z: Tensor) -> Tensor:
+        e = (x - z.amax(-1, keepdim=True)).exp()
+        return e / e.sum(-1, keepdim=True)
+
+    weights = torch.arange(16.0, dtype=torch.float64).view(N, N)
+    made = lrp.relevance((f(x, z) * weights).sum(), (x, z))
+    (expected,) = lrp.relevance((x.softmax(-1) * weights).sum(), x)
+    torch.testing.assert_close(made[0], expected)
+    assert float(made[1].abs().max()) < 1e-12
+
+
+def test_exp_of_a_difference_is_not_exp_of_log_softmax() -> None:
+    """exp(x - logsumexp(z)) with z another tensor: exp of a sum of terms."""
+
+    def slow(w: Rows, x: Rows, z: Rows) -> list[Rows]:
+        r = zeros()
+        for i in range(N):
+            lse = math.log(sum(math.exp(v) for v in z[i]))
+            for j in range(N):
+                u = x[i][j] - lse
+                r[i][j] = w[i][j] * (math.exp(u) - 1) / u * x[i][j]
+        return [r]
+
+    def of_x(x: Tensor) -> Tensor:
+        z = square(2)
+        return torch.exp(x - z.detach().logsumexp(-1, keepdim=True))
+
+    check(of_x, lambda w, x: slow(w, x, square(2).tolist()), square(1))
+    x, z = square(1), square(2)
+    run = lrp.propagate(torch.exp(x - z.logsumexp(-1, keepdim=True)), (x, z))
+    assert run.rules_used.get("Elementwise()") == 1, run.rules_used
