@@ -67,6 +67,16 @@ SOFTMAX = (
         "1 + sum": lambda x: (lambda e: e / (1 + e.sum(-1, keepdim=True)))(x.exp()),
         "reciprocal": lambda x: (lambda e: e * (1 + e.sum(-1, keepdim=True)).reciprocal())(x.exp()),
     }),
+    Group("router weights of the top k", {
+        "top k first": lambda x: x.topk(2, -1).values.softmax(-1),
+        "normalised": lambda x: (lambda p: p / p.sum(-1, keepdim=True))(x.softmax(-1).topk(2, -1).values),
+        "reciprocal": lambda x: (lambda p: p * (1 / p.sum(-1, keepdim=True)))(
+            x.softmax(-1).topk(2, -1).values),
+        "gathered": lambda x: (lambda p: p / p.sum(-1)[:, None])(
+            x.softmax(-1).gather(-1, x.detach().topk(2, -1).indices)),
+        "sorted": lambda x: (lambda p: p / p.sum(-1, keepdim=True))(
+            x.softmax(-1).sort(-1, descending=True).values[:, :2]),
+    }),
     Group("softmax with temperature", {
         "x / t": lambda x, t: (x / t.exp()).softmax(-1),
         "x * (1 / t)": lambda x, t: (x * (-t).exp()).softmax(-1),

@@ -52,6 +52,14 @@ DIFFERENT: tuple[tuple[Group, Rules], ...] = (
         "softmax(u) v": lambda u, v: u.softmax(-1) @ v,
         "(exp(u) v) / sum exp(u)": lambda u, v: (u.exp() @ v) / u.exp().sum(-1, keepdim=True),
     }, live=((3, 4), (4, 5))), DEFAULT),
+    (Group("the square of a difference from a constant", {
+        "(a - b)^2": lambda a, b: (a - b) ** 2,
+        "a^2 - 2 a b + b^2": lambda a, b: a**2 - 2 * a * b + b**2,
+    }, constants=((4,),)), DEFAULT),
+    (Group("log of a sum of two exps", {
+        "logsumexp": lambda a, b: torch.stack([a, b]).logsumexp(0),
+        "by hand": lambda a, b: (a.exp() + b.exp()).log(),
+    }, live=TWO), DEFAULT),
     (Group("a function with a constant in where", {
         "clamped": lambda x: torch.tanh(torch.exp(x).clamp(max=2.0)),
         "where": lambda x: torch.tanh(torch.where(x < 0.6931471805599453, torch.exp(x), 2.0)),

@@ -6,10 +6,11 @@ preset that stops at softmax names the case ``softmax_by_hand`` too.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 
 from .node import Address, Edge
 from .regions import chain, entries_of, is_move, is_scaling, moved
@@ -22,7 +23,8 @@ def softmax_by_hand(op: Op) -> bool:
     """``exp(u) / sum(exp(u))``, ``exp(u) * (1 / sum(exp(u)))`` or ``exp(log_softmax(u))``.
 
     The two exps may be one or two of the same u; a constant may be added to the sum (attention with a
-    sink). Every entry must be divided by the sum of its own group.
+    sink); in place of exps, entries selected from a softmax (routers that normalise the top k). Every
+    entry must be divided by the sum of its own group.
     """
     if op.row.family == "elementwise":
         return _exp_of_log(op)
@@ -65,19 +67,43 @@ def _divided(op: Op, numerator: int) -> bool:
         parts, below = [*scaled, inverse], inverse
         bottom = inverse.edges[inverse.live.index(True)]
     total, to_total = chain(below, bottom, lambda o: is_move(o) or _adds_constant(o))
+    if total is None or not _is_sum(total):
+        return False
     above, to_above = chain(op, op.edges[numerator], is_move)
-    if total is None or not _is_sum(total) or above is None or not _is_exp(above):
-        return False
     summed, to_summed = chain(total, total.edges[0], is_move)
-    if summed is None or not (summed.node is above.node or _twin(summed, above)):
+    if above is None or summed is None:
         return False
-    if not _aligned(op, above, to_above, total, [*parts, *to_total], to_summed):
+    weights, others = _end(op.edges[numerator], to_above), _end(total.edges[0], to_summed)
+    if _is_exp(above) and (summed.node is above.node or _twin(summed, above)):
+        exps = [above, *([summed] if summed.node is not above.node else [])]
+    elif weights == others and _are_weights(above):
+        exps = []
+    else:
         return False
-    _take_gradient(*(o for o in (*parts, *to_total) if not is_move(o)), total, summed, above)
-    _take_shift(above)
-    if summed.node is not above.node:
-        _take_shift(summed)
+    if not _aligned(op, weights, to_above, total, [*parts, *to_total], to_summed):
+        return False
+    _take_gradient(*(o for o in (*parts, *to_total) if not is_move(o)), total, *exps)
+    for exp in exps:
+        _take_shift(exp)
     return True
+
+
+def _end(edge: Edge, through: list[Op]) -> Address:
+    """The tensor that a chain from ``edge`` through ``through`` ends at."""
+    if through:
+        edge = next(e for e, live in zip(through[-1].edges, through[-1].live) if live)
+    return Address(cast(Node, edge[0]), edge[1])
+
+
+def _are_weights(op: Op) -> bool:
+    """Entries selected from a softmax, as routers do: over their sum they are the softmax of fewer logits."""
+    while op.row.family == "moving" and len(op.edges) == 1 and op.row.shift is None:
+        edge = op.edges[0]
+        below = None if edge[0] is None or edge in op.sweep.targets else op.sweep.op(edge[0])
+        if below is None:
+            return False
+        op = below
+    return op.row.node in ("SoftmaxBackward0", "SafeSoftmaxBackward0")
 
 
 def _exp_of_log(op: Op) -> bool:
@@ -164,15 +190,15 @@ def _twin(a: Op, b: Op) -> bool:
 
 
 def _aligned(
-    op: Op, above: Op, to_above: list[Op], total: Op, to_total: list[Op], to_summed: list[Op]
+    op: Op, weights: Address, to_above: list[Op], total: Op, to_total: list[Op], to_summed: list[Op]
 ) -> bool:
-    """Whether each entry of exp(u) is divided by the sum of the group that it is summed in."""
+    """Whether each of the ``weights`` is divided by the sum of the group that it is summed in."""
     keeps = len(total.shape) == len(total.operand_shape(0))
     if keeps and not any(o.row.family == "moving" for o in (*to_above, *to_total, *to_summed)):
         return True
-    entries = entries_of(Address(above.node, 0))
+    entries = entries_of(weights)
     groups = entries_of(Address(total.node, 0))
-    # The group of each summed entry, then of each entry of exp(u), in its own order.
+    # The group of each summed entry, then of each weight, in their own order.
     summed = torch.Size(total.operand_shape(0))
     place = moved(entries, to_summed).reshape(-1)
     group = torch.full_like(entries.reshape(-1), -1)
