@@ -97,6 +97,8 @@ def test_amplification_names_the_op_where_it_rises() -> None:
 
 def test_a_stopped_branch_is_booked_by_its_missing_rule() -> None:
     x = torch.randn(3, dtype=torch.float64, requires_grad=True)
-    books = lrp.propagate(torch.special.i0(x) + x, x, on_missing="stop", ledger=True).ledger
+    known = lrp.load_rules()
+    rules = lrp.Rules(rows={node: row for node, row in known.items() if node != "I0Backward0"})
+    books = lrp.propagate(torch.special.i0(x) + x, x, rules=rules, on_missing="stop", ledger=True).ledger
     assert books is not None and not books.closed
     assert ("I0Backward0", "missing rule (stop)") in books.unattributed

@@ -226,7 +226,6 @@ BLOCKS = (
             *(x @ torch.cat([g, u], 1)).view(2, 3, 2, 5).unbind(2)),
         "silu by hand": lambda x, g, u, d: (lambda a: (a * torch.sigmoid(a) * (x @ u)) @ d)(x @ g),
         "silu as a quotient": lambda x, g, u, d: (lambda a: ((x @ u) * (a / (1 + (-a).exp()))) @ d)(x @ g),
-        "glu": lambda x, g, u, d: (lambda a: ((x @ u) * F.glu(torch.cat([a, a], -1))) @ d)(x @ g),
     }, live=((2, 3, 4),), constants=((4, 5), (4, 5), (5, 4))),
     Group("GLU", {
         "product": lambda x: x[..., :2] * torch.sigmoid(x[..., 2:]),

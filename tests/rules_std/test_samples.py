@@ -38,6 +38,15 @@ REFUSED = {
     "MinBackward1": "min",
     "AmaxBackward0-all": "amax",
     "AvgPool2DBackward0-unbatched": "optional 0 dim batch size",
+    **dict.fromkeys(("FftR2CBackward0", "FftR2CBackward0-ortho", "FftR2CBackward0-2d-wrapped"), "FFT error"),
+    **dict.fromkeys(("FftC2CBackward0", "FftC2CBackward0-inverse"), "FFT error"),
+    **dict.fromkeys(("FftC2RBackward0", "FftC2RBackward0-filter"), "FFT error"),
+    "AminmaxBackward0-all": "aminmax",
+    "VarMeanBackward0": "degrees of freedom",
+    "VarMeanBackward0-keepdim": "degrees of freedom",
+    "StdMeanBackward0": "degrees of freedom",
+    "StdMeanBackward0-all": "degrees of freedom",
+    **{f"SegmentReduceBackward0{kind}": "reduction dim" for kind in ("", "-mean", "-max", "-prod")},
     "VarBackward0": "degrees of freedom",
     "VarBackward0-keepdim": "degrees of freedom",
     "VarBackward0-all": "degrees of freedom",
@@ -93,3 +102,10 @@ def test_losses_refuse(name: str) -> None:
     assert loss.grad_fn.name() == name
     with pytest.raises(lrp.MissingRule, match="explain the model's output"):
         lrp.relevance(loss, x)
+
+
+def test_what_torch_cannot_differentiate_refuses() -> None:
+    x = torch.rand(3, dtype=torch.float64, requires_grad=True)
+    y = torch.heaviside(x, x)
+    with pytest.raises(lrp.MissingRule, match=r"cannot differentiate[^$]*cure: write it with torch\.where"):
+        lrp.relevance(y, x)

@@ -19,6 +19,7 @@ from .errors import NonFinite
 from .graph import Graph
 from .ledger import Ledger, total
 from .node import Address, address, inside_backward, kind, metadata
+from .numerics import raised, times
 from .plugins import preset
 from .rule import Rule, Rules, Value
 from .statistics import Promises
@@ -206,7 +207,7 @@ def coverage(outputs: Tensors, rules: Rules | str = "default", inputs: Tensors |
 
 def _finite(r: Tensor) -> bool:
     # A sum is one kernel and finite unless an entry is not (or, rarely, it overflows: then look closer).
-    return math.isfinite(float(r.detach().sum())) or bool(torch.isfinite(r).all())
+    return math.isfinite(total(r)) or bool(torch.isfinite(r).all())
 
 
 def _no_autocast() -> Any:
@@ -236,7 +237,7 @@ def _result(sweep: Sweep, a: Address, dtype: torch.dtype | None) -> tuple[Tensor
     found = sweep.read_out.get((a.node, a.output))
     if found is None:
         meta = metadata(a.node)[a.output]
-        zeros = torch.zeros(tuple(meta.shape), dtype=dtype or meta.dtype, device=meta.device)
+        zeros = torch.zeros(tuple(meta.shape), dtype=raised(meta.dtype, dtype), device=meta.device)
         return zeros, zeros
     c, r, value = found
     if not torch.is_grad_enabled():
@@ -244,5 +245,5 @@ def _result(sweep: Sweep, a: Address, dtype: torch.dtype | None) -> tuple[Tensor
     if c is None:
         assert r is not None
         return r, None
-    own = value.to(c.dtype) * c
+    own = times(value.to(c.dtype), c)
     return (own, c) if r is None else (own + r, None)

@@ -11,6 +11,7 @@ from torch import Tensor
 from .errors import DynamicLRPError, InvalidInput, InvalidSeed, NoGraph, UnreachableInput
 from .graph import Graph
 from .node import Address, address, kind, leaf, metadata
+from .numerics import raised
 from .rule import Value
 
 Tensors = Tensor | Sequence[Tensor]
@@ -118,7 +119,8 @@ def seeds_of(
     made: list[tuple[Address, Tensor | Value]] = []
     for i, (y, seed) in enumerate(zip(roots, seeds)):
         if seed is None:
-            made.append((address(y), torch.ones_like(y, dtype=dtype or y.dtype).detach()))
+            one = 1 + 1j if y.is_complex() else 1  # a complex output: both of its parts
+            made.append((address(y), torch.full_like(y, one, dtype=raised(y.dtype, dtype)).detach()))
             continue
         if not isinstance(seed, Tensor):
             raise InvalidSeed(f"output_relevance[{i}] is a {type(seed).__name__}, not a tensor")
@@ -128,7 +130,7 @@ def seeds_of(
         ):
             if of_seed != of_y:
                 raise InvalidSeed(f"output_relevance[{i}] has {what} {of_seed}, its output {of_y}")
-        if not seed.is_floating_point():
+        if not (seed.is_floating_point() or (seed.is_complex() and y.is_complex())):
             raise InvalidSeed(
                 f"output_relevance[{i}] has dtype {seed.dtype}: relevance is a floating point number"
             )

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from .errors import Unrecoverable
-from .numerics import dot, quotient, secant, vjp
+from .euler import Homogeneous as Homogeneous
+from .euler import Quotient as Quotient
+from .numerics import dot, quotient, secant, times, vjp
 from .op import Op
 from .rule import Conserves, Entries, Entry, Row, Rule, Value
 
@@ -62,7 +64,7 @@ class Moving(Rule):
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
         if op.ledger is not None and op.row.shift is not None and r[0] is not None:
-            op.book("constants", (r[0] * (1 - self._routed(op))).sum())
+            op.book("constants", r[0].sum() - times(self._routed(op), r[0]).sum())
         return [None if e is None else Value(e) for e in op.backward(*r)]
 
     @staticmethod
@@ -84,7 +86,7 @@ class Elementwise(Rule):
 
     def is_backward(self, row: Row) -> bool:
         own = type(self).coefficient is Elementwise.coefficient
-        return own and row.slope is None and row.degree == 1.0 and row.pull is None
+        return bool(own and row.slope is None and row.degree == 1.0 and row.pull is None)
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         ci = self.only(c)
@@ -92,11 +94,11 @@ class Elementwise(Rule):
         if op.ledger is not None:
             offset = op.offset
             if offset and math.isfinite(offset):
-                op.book("constants", offset * ci.sum(dtype=torch.float64))
+                op.book("constants", offset * ci.real.sum(dtype=torch.float64))
         if row.slope is None and row.degree == 1.0:
             return op.backward(ci)
         slope = self._secant(op) if row.slope is None else row.slope(op)
-        return [ci * slope, *[None] * (len(op.edges) - 1)]
+        return [ci * slope.conj(), *[None] * (len(op.edges) - 1)]
 
     @staticmethod
     def _secant(op: Op) -> Tensor:
@@ -109,7 +111,8 @@ class Elementwise(Rule):
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
         offset = op.offset
-        if offset == 0 or not math.isfinite(offset):
+        turns = op.dtype.is_complex  # a complex slope mixes the parts
+        if not turns and (offset == 0 or not math.isfinite(offset)):
             return [Value(self.only(r)), *[None] * (len(op.edges) - 1)]
         return super().value(op, *r)
 
@@ -182,35 +185,6 @@ class Product(Affine):
                 e = entries[i]
                 entries[i] = None if e is None else cast(Tensor, e) / k
         return entries
-
-
-class Quotient(Rule):
-    """All to the numerator. If only the denominator is live, it is elementwise: ``f(x)/x``.
-
-    In a product with a reciprocal (matcher ``divided``), all to the other factor.
-    """
-
-    conserves: ClassVar[Conserves] = "exact"
-
-    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        ci = self.only(c)
-        if op.row.family == "product":
-            return [op.pull(ci, i) if i == op.match else None for i in range(len(op.edges))]
-        above = op.pull(ci, 0) if op.wanted[0] else None
-        # Degree -1 in the denominator: gradient / -1.
-        below = -op.pull(ci, 1) if op.wanted[1] and not op.live[0] else None
-        return [above, below]
-
-
-class Homogeneous(Rule):
-    """Gradient / p for f of degree p: Euler's theorem, ``sum x_i df/dx_i = p f``."""
-
-    conserves: ClassVar[Conserves] = "exact"
-
-    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        degree = op.row.degree(op) if callable(op.row.degree) else op.row.degree
-        assert degree is not None
-        return [None if e is None else e / degree for e in op.backward(*c)]
 
 
 class Gradient(Rule):

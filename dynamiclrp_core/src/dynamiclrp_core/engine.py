@@ -26,7 +26,7 @@ from .errors import (
 from .graph import Graph
 from .ledger import Ledger
 from .node import Address, Edge, inside_backward, kind
-from .numerics import fit
+from .numerics import fit, raised, times
 from .op import Op
 from .promises import Values
 from .rule import Entries, Kind, Rule, Rules, Value
@@ -166,9 +166,10 @@ class Sweep:
             here = self._coefficients[node] = [None] * len(metadata)
         if isinstance(entry, Value):
             here = self._values.setdefault(node, [None] * len(metadata))
-            entry = fit(entry.relevance, shape, torch.promote_types(dtype, torch.float32))
+            own = raised(metadata[nr].dtype, self.dtype)
+            entry = fit(entry.relevance, shape, torch.promote_types(own, torch.float32))
         elif entry.dtype != dtype or entry.shape != shape:
-            entry = fit(entry, shape, dtype)
+            entry = fit(entry, shape, raised(metadata[nr].dtype, self.dtype))
         have = here[nr]
         here[nr] = entry if have is None else have + entry
 
@@ -183,7 +184,8 @@ class Sweep:
         for i, ci in enumerate(c):
             if ci is not None:
                 ri = r[i]
-                r[i] = ci * op.output(i) if ri is None else ri + ci * op.output(i)
+                own = times(op.output(i), ci)
+                r[i] = own if ri is None else ri + own
                 c[i] = None
 
     def inside(

@@ -6,7 +6,6 @@ that name if it saves it at all. ``forward(op, *operands)`` recomputes the outpu
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -17,20 +16,20 @@ from .defaults import (
     Affine,
     Elementwise,
     Gradient,
-    Homogeneous,
     Linear,
     Moving,
     Pass,
     Product,
-    Quotient,
     Stop,
 )
 from .errors import BadRule
+from .euler import Homogeneous, Quotient
 from .matchers import bilinear, composed, divided, gate, softmax_by_hand, statistic
 from .node import kind
 from .op import Op
-from .rule import Matcher, Row, Rule
+from .rule import Degree, Matcher, Row, Rule
 from .scalar_function import Held, ScalarFunction
+from .subgraph import Composite
 
 SOURCES = {
     "linear": "LRP-0, Bach et al. 2015",
@@ -41,12 +40,12 @@ SOURCES = {
     "product": "AttnLRP 2402.05602, propositions 3.2, 3.3",
     "quotient": "all to the numerator (ARCHITECTURE.md)",
     "homogeneous": "Euler's theorem",
+    "composite": "the rules of the ops in it",
     "softmax": "AttnLRP 2402.05602, proposition 3.1",
     "attention": "AttnLRP 2402.05602, propositions 3.1, 3.3",
     "norm": "scale held: AttnLRP 2402.05602, proposition 3.4",
 }
 """Where the default rule of a family comes from; a row may name another source."""
-Number = float | Callable[[Op], float]
 
 
 def _row(node: str, family: str, rule: Rule, operands: str, cases: tuple[Any, ...] = (), **facts: Any) -> Row:
@@ -162,9 +161,14 @@ def norm(node: str, operands: str = "input weight bias", **facts: Any) -> Row:
     return _row(node, "norm", Affine(), operands, ((bilinear, Product()),), **facts)
 
 
-def homogeneous(node: str, operands: str = "self", *, degree: Number, **facts: Any) -> Row:
-    """f(tx) = t^p f(x): norms, std, prod. Theorem: Homogeneous (Euler)."""
+def homogeneous(node: str, operands: str = "self", *, degree: Degree, **facts: Any) -> Row:
+    """f(tx) = t^p f(x), over all operands: norms, std, prod. Theorem: Homogeneous (Euler)."""
     return _row(node, "homogeneous", Homogeneous(), operands, degree=degree, **facts)
+
+
+def composite(node: str, operands: str = "self", **facts: Any) -> Row:
+    """Made of other ops: ``forward`` spells it out, and each op in it gets its own rule."""
+    return _row(node, "composite", Composite(), operands, **facts)
 
 
 def winner(node: str, operands: str = "self", **facts: Any) -> Row:

@@ -33,7 +33,7 @@ class Ledger:
 
     def book(self, node: str, position: int, cause: str, amount: Tensor) -> None:
         """Book ``amount`` (a scalar) as ending at the node of this type and place in the graph."""
-        self.entries.append((node, position, cause, amount.detach().double()))
+        self.entries.append((node, position, cause, _real(amount.detach()).double()))
 
     def book_unknown(self, node: str, cause: str) -> None:
         """Something ends here, but a value needed to say how much is not to be had."""
@@ -118,4 +118,8 @@ class Ledger:
 
 def total(t: Tensor) -> float:
     """Sum of all elements in float64."""
-    return float(t.detach().sum(dtype=torch.float64))
+    return float(_real(t.detach()).sum(dtype=torch.float64))
+
+
+def _real(t: Tensor) -> Tensor:
+    return t.real + t.imag if t.is_complex() else t

@@ -153,9 +153,9 @@ def statistic(op: Op) -> int | None:
     facts: dict[Edge, _Facts] = {region.x: _Facts(1.0, False, True, True)}
     for node in reversed(region.nodes):
         below = cast("Op", op.sweep.op(node))
-        made = _facts(below, [facts[e] for e, live in zip(below.edges, below.live) if live])
+        arriving = [facts[e] for e, live in zip(below.edges, below.live) if live]
         for nr in range(len(node._input_metadata)):
-            facts[node, nr] = made
+            facts[node, nr] = _facts(below, arriving, nr)
     ends = [facts[e] for e in op.edges]
     wanted = -1.0 if op.row.family == "product" else 1.0
     for signal in (0, 1) if op.row.family == "product" else (0,):
@@ -165,15 +165,16 @@ def statistic(op: Op) -> int | None:
     return None
 
 
-def _facts(op: Op, below: list[_Facts]) -> _Facts:
+def _facts(op: Op, below: list[_Facts], nr: int) -> _Facts:
     row = op.row
     degrees = [f.degree for f in below]
     known = [d for d in degrees if d is not None]
     degree: float | None = None
     if len(known) == len(degrees):
         if row.degree is not None:
-            own = row.degree(op) if callable(row.degree) else row.degree
-            degree = None if own is None else own * known[0]
+            own = row.degree_of(op, nr)
+            if own is not None and len(set(known)) == 1:
+                degree = own * known[0]
         elif row.family == "product":
             degree = sum(known)
         elif row.family == "quotient":
@@ -191,6 +192,7 @@ def _facts(op: Op, below: list[_Facts]) -> _Facts:
             scales
             or is_cast(row)
             or row.family in ("moving", "linear")
+            or nr in row.straight
             or (row.family == "adding" and all(op.live))
         ),
         whole=all(f.whole for f in below) and not drops,
@@ -219,8 +221,7 @@ def _is_reciprocal(op: Op, edge: Edge) -> bool:
     if step.row.family == "quotient":
         inverts = step.live == (False, True)
     else:
-        degree = step.row.degree
-        degree = degree(step) if callable(degree) else degree
+        degree = step.row.degree_of(step)
         inverts = step.row.family == "elementwise" and degree is not None and degree < 0
     if not inverts:
         return False

@@ -41,8 +41,36 @@ def at_least_float32(t: Tensor) -> Tensor:
     return t.to(torch.promote_types(t.dtype, torch.float32))
 
 
+def componentwise(f: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) -> Tensor:
+    """``f(a, b)`` of real tensors; of complex ones, which are pairs of reals here, part by part.
+
+    Note [Complex tensors]
+    A complex tensor counts as its real and its imaginary part, two real tensors. Its relevance is
+    complex: the parts are the relevances of the parts. Its coefficient is too, as torch's gradients
+    are, so that ``J^T c`` is a node's own backward here as well and ``R = a.real * c.real`` and
+    ``a.imag * c.imag`` with a total of ``Re(conj(a) c)``.
+    """
+    if not a.is_complex():
+        return f(a, b)
+    return torch.complex(f(a.real, b.real), f(a.imag, b.imag))
+
+
+def times(a: Tensor, c: Tensor) -> Tensor:
+    """``R = a * c``. See Note [Complex tensors]."""
+    return componentwise(torch.mul, a, c)
+
+
+def raised(own: torch.dtype, to: torch.dtype | None) -> torch.dtype:
+    """The dtype rules use for a tensor of dtype ``own`` where they run in ``to``."""
+    if to is None:
+        return own
+    return to.to_complex() if own.is_complex else to
+
+
 def dot(a: Tensor, c: Tensor) -> Tensor:
     """``sum(a * c)`` in float64, with inf * 0 counted as 0 (masked logits carry -inf)."""
+    if a.is_complex() or c.is_complex():
+        a, c = (torch.view_as_real(t.to(torch.complex128).resolve_conj()) for t in (a, c))
     product = a.detach().double() * c.detach().double()
     return torch.where((c == 0).expand_as(product), 0.0, product).sum()
 
@@ -59,4 +87,6 @@ def fit(entry: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         entry = entry.to_dense()
     if entry.shape != shape:
         entry = entry.sum_to_size(shape)
+    if entry.is_complex() and not dtype.is_complex:
+        entry = entry.real  # of a real operand, only that part is there
     return entry if entry.dtype == dtype else entry.to(dtype)

@@ -11,7 +11,7 @@ from torch.autograd.graph import Node
 
 from .errors import BadRule
 from .node import INTEGERS, Address, Edge, metadata, signed
-from .numerics import vjp
+from .numerics import raised, vjp
 
 if TYPE_CHECKING:
     from .engine import Sweep
@@ -143,7 +143,7 @@ class Op:
     @property
     def raised(self) -> bool:
         """Whether rules run above the model's dtype here, so that stored sums are rounded ones."""
-        return self.sweep.dtype is not None and self.sweep.dtype != self.dtype
+        return raised(self.dtype, self.sweep.dtype) != self.dtype
 
     def constant(self, name: str) -> Any:
         """A non-tensor or untracked argument that autograd dropped, as ``record()`` kept it."""
@@ -216,8 +216,8 @@ class Op:
 
     @staticmethod
     def _like(x: Tensor, c: tuple[Tensor | None, ...]) -> Tensor:
-        dtype = next(ci.dtype for ci in c if ci is not None)
-        return x.to(dtype) if x.is_floating_point() else x
+        dtype = raised(x.dtype, next(ci.dtype for ci in c if ci is not None).to_real())
+        return x.to(dtype) if x.is_floating_point() or x.is_complex() else x
 
     def zeros(self, i: int) -> Tensor:
         """Zeros like operand ``i`` (a constant operand: its value)."""
@@ -225,7 +225,7 @@ class Op:
         if node is None:
             return self.input(i)
         meta = metadata(node)[nr]
-        dtype = self.sweep.dtype or meta.dtype
+        dtype = raised(meta.dtype, self.sweep.dtype)
         return torch.zeros(tuple(meta.shape), dtype=dtype, device=meta.device)
 
     # -- facts ------------------------------------------------------------------------------------
@@ -280,7 +280,9 @@ class Op:
 
     def _in_rule_dtype(self, t: Tensor) -> Tensor:
         dtype = self.sweep.dtype
-        return t if dtype is None or not t.is_floating_point() else t.to(dtype)
+        if dtype is None or not (t.is_floating_point() or t.is_complex()):
+            return t
+        return t.to(raised(t.dtype, dtype))
 
     def __repr__(self) -> str:
         return f"Op({self.row.node})"

@@ -105,6 +105,8 @@ class Values:
     def constant(self, op: Op, name: str) -> Any:
         """Argument ``name`` of the call that made ``op``, from ``record()``."""
         for recording in recordings():
+            if recording.lacks(op.node, name):
+                return None
             kept = recording.argument(op.node, name)
             if kept is not None:
                 self.stats.sources["recorded"] += 1
@@ -256,6 +258,8 @@ class Values:
                 continue
             results = made if isinstance(made, tuple) else (made,)
             self.memo[node] = {**dict(enumerate(results)), **self.memo.get(node, {})}
+            if nr not in self.memo[node]:
+                lost[node] = self._no_forward(node, origin)
             self.stats.internal_nodes += 1
             self.stats.sources["recomputed"] += 1
             stack.pop()
@@ -289,11 +293,15 @@ class Values:
 
     def _constant_operand(self, op: Op, i: int, origin: Op) -> Tensor:
         """An operand that has no node: recorded, or a sum's missing term."""
-        name = op.row.operands[0] if op.row.variadic else op.row.name_of(i)
+        name = op.row.name_of(i)
         meta = metadata(op.node)[0]
         for recording in recordings():
-            value = recording.argument(op.node, name)
-            value = value[i] if op.row.variadic and isinstance(value, list) else value
+            if op.row.variadic:  # the operands are the entries of one list, or of several in turn
+                lists = [recording.argument(op.node, n) or [] for n in op.row.operands]
+                entries = [entry for each in lists for entry in each]
+                value = entries[i] if entries else None
+            else:
+                value = recording.argument(op.node, name)
             if value is not None:
                 self.stats.sources["recorded"] += 1
                 if isinstance(value, Tensor):

@@ -40,7 +40,10 @@ _RECORDED = frozenset(
     _convolution _slow_conv2d_forward slow_conv3d_forward slow_conv_dilated2d slow_conv_dilated3d
     slow_conv_transpose2d slow_conv_transpose3d _nnpack_spatial_convolution mkldnn_convolution
     cudnn_batch_norm miopen_batch_norm conv_depthwise3d _conv_depthwise2d
-    threshold nan_to_num remainder fmod igamma copy fill""".split()
+    threshold nan_to_num remainder fmod igamma igammac special_zeta copy fill complex polar hypot ldexp
+    copysign linalg_solve_ex _linalg_solve_ex linalg_solve_triangular cholesky_solve linalg_lstsq
+    _masked_softmax _unique2 fake_quantize_per_tensor_affine_cachemask _foreach_add _foreach_mul
+    _foreach_exp _foreach_norm""".split()
 )
 _KEPT_RECORDINGS = 8
 

@@ -107,7 +107,7 @@ def is_scaling(op: Op) -> bool:
     if sum(op.live) != 1:
         return False
     if row.family == "elementwise":
-        return row.degree == 1.0 and row.slope is None and not row.stands_in
+        return bool(row.degree == 1.0) and row.slope is None and not row.stands_in
     return row.family == "product" or (row.family == "quotient" and op.live[0])
 
 

@@ -20,7 +20,7 @@ from torch.autograd.graph import Node
 
 from .errors import BadRule, DuplicateRule
 from .node import kind
-from .numerics import quotient
+from .numerics import componentwise, quotient, times
 
 if TYPE_CHECKING:
     from .op import Op
@@ -39,6 +39,8 @@ Entry = Tensor | Value | None
 Entries = Sequence[Entry]
 Matcher = Callable[["Op"], Any]
 Conserves = Literal["exact", "absorbed", "none"]
+Degrees = float | Tensor | tuple["float | Tensor", ...] | None
+Degree = Degrees | Callable[["Op"], Degrees]
 
 
 class Rule(BaseModel):
@@ -60,7 +62,7 @@ class Rule(BaseModel):
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         """Entries for coefficients ``c``, one per output of the node (None: nothing arrived)."""
-        return self.value(op, *(None if ci is None else ci * op.output(i) for i, ci in enumerate(c)))
+        return self.value(op, *(None if ci is None else times(op.output(i), ci) for i, ci in enumerate(c)))
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
         """Entries for relevance values ``r``, one per output. Relevance of a zero output is booked."""
@@ -71,8 +73,8 @@ class Rule(BaseModel):
                 continue
             output = op.output(i)
             if op.ledger is not None:
-                op.book("zero output", (ri * (output == 0)).sum())
-            c.append(quotient(ri, output))
+                op.book("zero output", componentwise(lambda r, y: r * (y == 0), ri, output).sum())
+            c.append(componentwise(quotient, ri, output))
         return self.coefficient(op, *c)
 
     def is_backward(self, row: Row) -> bool:
@@ -116,7 +118,9 @@ class Row:
     at_zero    f(0), a number or ``(op) -> number``; infinite where f has a pole or no finite limit;
                None: 0 with a slope or degree 1, else computed from ``forward``
     copies     f(x) = x in other memory, layout or dtype
-    degree     degree of homogeneity, a number or ``(op) -> number | None``
+    degree     degree of homogeneity in all operands: a number, a tensor where entries differ, a tuple
+               where outputs do, or ``(op)`` -> one of these (None: unknown)
+    straight   numbers of the outputs in which the op is linear (the mean of var_mean)
     reduces    whether elements are summed or selected over a dimension
     selects    which entries move depends on their values (max, sort)
     weights    ``(op) -> factor of each term`` of a sum
@@ -146,7 +150,8 @@ class Row:
     slope: Callable[[Op], Tensor] | None = None
     at_zero: float | Callable[[Op], float] | None = None
     copies: bool = False
-    degree: float | Callable[[Op], float | None] | None = None
+    degree: Degree = None
+    straight: tuple[int, ...] = ()
     reduces: bool = False
     selects: bool = False
     weights: Callable[[Op], tuple[float, ...]] | None = None
@@ -162,10 +167,16 @@ class Row:
     pack: str = ""
     source: str = ""
 
+    def degree_of(self, op: Op, output: int = 0) -> float | None:
+        """The degree of one output, if that is one number."""
+        degree = self.degree(op) if callable(self.degree) else self.degree
+        own = degree[output] if isinstance(degree, tuple) else degree
+        return None if isinstance(own, Tensor) else own
+
     def name_of(self, operand: int) -> str:
         """Schema name of an operand."""
         if self.variadic:
-            return f"{self.operands[0]}[{operand}]"
+            return f"{'/'.join(self.operands)}[{operand}]"
         return self.operands[operand] if operand < len(self.operands) else f"operand {operand}"
 
 

@@ -155,8 +155,7 @@ def _inverts(op: Op) -> bool:
     """constant / x."""
     if op.row.family == "quotient":
         return op.live == (False, True)
-    degree = op.row.degree
-    return op.row.family == "elementwise" and (degree(op) if callable(degree) else degree) == -1.0
+    return op.row.family == "elementwise" and op.row.degree_of(op) == -1.0
 
 
 def _shift(exp: Op) -> Op | None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .node import address
+from .numerics import dot, times
 from .op import Op
 from .record import recorded
 from .rule import Conserves, Entries, Entry, Rule, Value
@@ -53,6 +54,9 @@ class SubGraph(Rule):
         with torch.enable_grad(), recorded() as held:
             outputs, operands = self.rebuild(op)
         pairs = [(address(o), s) for o, s in zip(outputs, seeds) if s is not None and _tracked(o)]
+        for o, s in zip(outputs, seeds):
+            if op.ledger is not None and s is not None and not _tracked(o):  # made of constants alone
+                op.book("constants", s.relevance.sum() if isinstance(s, Value) else dot(o, s))
         wanted = [None if t is None or not w else address(t) for t, w in zip(operands, op.wanted)]
         live = [t for t, w in zip(wanted, op.live) if t is not None and w]
         also = [t for t, w in zip(wanted, op.live) if t is not None and not w]
@@ -66,8 +70,24 @@ class SubGraph(Rule):
                 entries.append(None)
             else:
                 c, r, value = found
-                entries.append(c if r is None else Value(r if c is None else r + c * value))
+                entries.append(c if r is None else Value(r if c is None else r + times(value, c)))
         return entries
+
+
+class Composite(SubGraph):
+    """An op made of others: its row's forward is made again on its operands and swept.
+
+    So the fused op gets the relevance that the same maths gets when it is spelled out.
+    """
+
+    def rebuild(self, op: Op) -> tuple[Sequence[Any], Sequence[Tensor | None]]:
+        made = [
+            t.detach().requires_grad_() if t is not None and wanted else t
+            for t, wanted in zip(op.inputs(), op.wanted)
+        ]
+        outputs = op.forward(*made)
+        operands = [t if wanted else None for t, wanted in zip(made, op.wanted)]
+        return outputs if isinstance(outputs, tuple) else (outputs,), operands
 
 
 class Checkpoint(SubGraph):

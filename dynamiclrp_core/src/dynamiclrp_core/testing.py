@@ -87,16 +87,19 @@ class Case:
 
 
 def _close(case: Case, what: str, got: Tensor, expected: Tensor) -> None:
-    scale = max(float(expected.abs().max()) if expected.numel() else 0.0, 1.0)
+    scale = max(float(expected.abs().nan_to_num(0.0, 0.0).max()) if expected.numel() else 0.0, 1.0)
     assert got.shape == expected.shape, f"{case.sample}: {what}: {got.shape} for {expected.shape}"
-    difference = float((got.double() - expected.double()).abs().max()) if got.numel() else 0.0
+    wide = torch.promote_types(torch.promote_types(got.dtype, expected.dtype), torch.float64)
+    same = (got == expected) | (got.isnan() & expected.isnan())
+    apart = (got.to(wide) - expected.to(wide)).abs().masked_fill(same, 0.0)
+    difference = float(apart.max()) if got.numel() else 0.0
     assert difference <= case.tolerance * scale, f"{case.sample}: {what}: off by {difference:.3g}"
 
 
 def check_forward(case: Case, rules: Rules) -> None:
     """The row's forward on the operands' values gives the true outputs."""
     tensors, outputs = case.forward()
-    sweep = _sweep(case, rules, tensors, outputs)
+    sweep = sweep_of(case, rules, tensors, outputs)
     for node in sweep.graph.order:
         op = sweep.op(node)
         if op is None or op.row.node != case.sample.node or op.row.forward is None:
@@ -115,7 +118,7 @@ def check_forward(case: Case, rules: Rules) -> None:
 def check_saved_names(case: Case, rules: Rules) -> None:
     """What autograd saves under an operand's or result's name is that operand or result."""
     tensors, outputs = case.forward()
-    sweep = _sweep(case, rules, tensors, outputs)
+    sweep = sweep_of(case, rules, tensors, outputs)
     node = outputs[0].grad_fn
     op = sweep.op(node) if node is not None else None
     if op is None or op.row.node != case.sample.node or op.row.variadic:
@@ -125,7 +128,7 @@ def check_saved_names(case: Case, rules: Rules) -> None:
         parent, nr = op.edges[i]
         if isinstance(value, Tensor) and parent is not None and value.numel():
             with hidden_values():
-                again = _sweep(case, rules, tensors, outputs)
+                again = sweep_of(case, rules, tensors, outputs)
                 promised = again.values.edge(Address(parent, nr))
             _close(case, f"saved {name}", value.detach(), promised.detach())
     for nr, name in enumerate(op.row.results):
@@ -290,7 +293,7 @@ def hidden_values() -> Iterator[None]:
     assert (Op.kept, Values._result, Values._from_consumer) == (own, result, found)
 
 
-def _sweep(case: Case, rules: Rules, tensors: list[Tensor], outputs: tuple[Tensor, ...]) -> Sweep:
+def sweep_of(case: Case, rules: Rules, tensors: list[Tensor], outputs: tuple[Tensor, ...]) -> Sweep:
     graph = Graph([address(y) for y in outputs])
     inputs = [address(tensors[i]) for i in case.live]
     return Sweep(graph, inputs, (), rules, {address(y): y for y in outputs})

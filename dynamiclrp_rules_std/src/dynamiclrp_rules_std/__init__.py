@@ -11,11 +11,15 @@ from dynamiclrp_core.rule import Row, Rules
 from . import (
     activation,
     arithmetic,
+    binary,
+    complexes,
     conv,
     copies,
+    decomposition,
     distance,
     elsewhere,
     embedding,
+    foreach,
     index,
     linalg,
     loss,
@@ -26,10 +30,12 @@ from . import (
     reduce,
     refused,
     resample,
+    scan,
     scatter,
     shape,
     source,
     sparse,
+    special,
 )
 from .presets import PRESETS
 
@@ -39,8 +45,9 @@ if TYPE_CHECKING:
 DYNAMICLRP_PACK_API = 1
 
 TABLES = (
-    arithmetic, activation, linalg, conv, shape, copies, index, scatter, embedding, reduce, distance,
-    pad, pool, resample, norm, recurrent, source, sparse, elsewhere, loss, refused,
+    arithmetic, binary, special, activation, linalg, decomposition, complexes, conv, shape, copies, index,
+    scatter, embedding, reduce, scan, distance, pad, pool, resample, norm, recurrent, source, sparse,
+    elsewhere, loss, refused, foreach,
 )  # fmt: skip
 
 

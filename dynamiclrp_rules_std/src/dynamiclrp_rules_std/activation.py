@@ -6,7 +6,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from dynamiclrp_core.families import elementwise
+from dynamiclrp_core.families import composite, elementwise
 from dynamiclrp_core.numerics import secant
 from dynamiclrp_core.op import Op
 from torch import Tensor
@@ -61,6 +61,25 @@ def _sigmoid_slope(op: Op) -> Tensor:
         return secant(d, d.atanh(), 1.0) / 4
     x = op.input(0)
     return secant((x / 2).tanh() / 2, x, 0.25)
+
+
+def _logsigmoid_slope(op: Op) -> Tensor:
+    # -(softplus(-x) - log 2) / x, near 0 as in _softplus_slope.
+    x = op.input(0)
+    near = -torch.log1p(torch.expm1(-x.clamp(min=-20)) / 2)
+    return secant(torch.where(x.abs() < 1, near, F.logsigmoid(x) + math.log(2)), x, 0.5)
+
+
+def _elu_inverse(op: Op, y: Tensor) -> Tensor:
+    s = op.saved
+    below = torch.log1p((y / (s.scale * s.alpha)).clamp(min=-1 + torch.finfo(y.dtype).eps)) / s.input_scale
+    return torch.where(y > 0, y / s.scale, below)
+
+
+def _elu_slope(op: Op) -> Tensor:
+    s, y = op.saved, op.output()
+    x = _elu_inverse(op, y) if _unsaturated(y.clamp(max=0) / (s.scale * s.alpha)) else op.input(0)
+    return secant(y, x, float(s.alpha * s.scale * s.input_scale))
 
 
 ROWS = (
@@ -122,10 +141,28 @@ ROWS = (
         forward=lambda op, x: _elu(op, x),
         slope=lambda op: secant(_elu(op, op.input(0)), op.input(0),
             float(op.saved.alpha * op.saved.scale * op.saved.input_scale))),
+    elementwise("EluBackward1", results="result", inverse=_elu_inverse,
+        forward=lambda op, x: _elu(op, x), slope=_elu_slope),
     elementwise("CeluBackward0", forward=lambda op, x: F.celu(x, op.saved.alpha),
         slope=lambda op: secant(F.celu(op.input(0), op.saved.alpha), op.input(0), 1.0)),
     elementwise("ErfBackward0", forward=lambda op, x: x.erf(),
         slope=lambda op: secant(op.input(0).erf(), op.input(0), 2 / math.sqrt(math.pi))),
+    elementwise("HardshrinkBackward0", forward=lambda op, x: F.hardshrink(x, op.saved.lambd),
+        slope=lambda op: (op.input(0).abs() > op.saved.lambd).to(op.input(0).dtype)),
+    elementwise("SoftshrinkBackward0", forward=lambda op, x: F.softshrink(x, op.saved.lambd),
+        slope=lambda op: secant(F.softshrink(op.input(0), op.saved.lambd), op.input(0),
+            float(op.saved.lambd == 0))),
+    elementwise("ThresholdBackward0", at_zero=lambda op: _threshold_at_zero(op),
+        forward=lambda op, x: F.threshold(x, op.saved.threshold, op.constant("value")),
+        slope=lambda op: secant(op.output() - _threshold_at_zero(op), op.input(0),
+            float(op.saved.threshold < 0))),
+    elementwise("LogSigmoidBackward0", at_zero=-math.log(2), forward=lambda op, x: F.logsigmoid(x),
+        slope=_logsigmoid_slope),
+    # The noise is 1 where x > 0.
+    elementwise("RreluWithNoiseBackward0", degree=1.0, forward=lambda op, x: _rrelu(op, x)),
+    composite("GluBackward0", forward=lambda op, x: _glu(*x.chunk(2, op.saved.dim))),
+    composite("PreluKernelBackward0", "self weight",
+        forward=lambda op, x, weight: x.clamp_min(0) + weight * x.clamp_max(0)),
     elementwise("NativeDropoutBackward0", forward=lambda op, x: _dropout(op, x), degree=1.0),
 )  # fmt: skip
 
@@ -134,6 +171,20 @@ def _elu(op: Op, x: Tensor) -> Tensor:
     s = op.saved
     below: Tensor = s.alpha * torch.expm1((x * s.input_scale).clamp(max=0))
     return s.scale * torch.where(x > 0, x, below)
+
+
+def _threshold_at_zero(op: Op) -> float:
+    return float(op.constant("value")) if op.saved.threshold >= 0 else 0.0
+
+
+def _rrelu(op: Op, x: Tensor) -> Tensor:
+    s = op.saved
+    below: Tensor = s.noise if s.training else torch.full_like(x, (s.lower + s.upper) / 2)
+    return torch.where(x > 0, x, x * below)
+
+
+def _glu(a: Tensor, b: Tensor) -> Tensor:
+    return a * b.sigmoid()
 
 
 def _dropout(op: Op, x: Tensor) -> Tensor:

@@ -48,6 +48,14 @@ def _exp_slope(op: Op) -> Tensor:
     return secant(x.expm1(), x, 1.0)
 
 
+def _base_slope(op: Op) -> Tensor:
+    """(b**x - 1) / x for a number b."""
+    x, base = op.input(0), float(op.saved.self)
+    if base <= 0:
+        return divide(base**x - 1, x)
+    return secant(torch.expm1(x * math.log(base)), x, math.log(base))
+
+
 def _scalar(op: Op) -> float:
     """The number that aten.add.Scalar added."""
     other: float = op.constant("alpha") * op.constant("other")
@@ -75,7 +83,7 @@ ROWS = (
     product(
         "MulBackward0",
         forward=lambda op, a, b: a * b,
-        pull=lambda op, c, i, at: c * at(1 - i),
+        pull=lambda op, c, i, at: c * at(1 - i).conj(),
     ),
     elementwise(
         "MulBackward1", forward=lambda op, x: x * op.saved.other, degree=1.0
@@ -83,12 +91,11 @@ ROWS = (
     quotient(
         "DivBackward0",
         forward=lambda op, a, b: a / b,
-        pull=lambda op, c, i, at: c / at(1) if i == 0 else -c * at(0) / at(1) ** 2,
+        pull=lambda op, c, i, at: c / at(1).conj() if i == 0 else -c * (at(0) / at(1) ** 2).conj(),
     ),
     elementwise("DivBackward1", forward=lambda op, x: x / op.saved.other, degree=1.0),
     # -- one operand --------------------------------------------------------------------------------
     elementwise("NegBackward0", forward=lambda op, x: -x, inverse=lambda op, y: -y, degree=1.0),
-    elementwise("AbsBackward0", forward=lambda op, x: x.abs(), degree=1.0),
     elementwise(
         "ReciprocalBackward0",
         results="result",
@@ -161,6 +168,8 @@ ROWS = (
         slope=lambda op: secant(
             op.input(0).clamp_max(op.saved.max) - min(0.0, float(op.saved.max)),
             op.input(0), float(op.saved.max >= 0))),
+    elementwise("PowBackward2", "exponent", results="result", at_zero=1.0,
+        forward=lambda op, x: op.saved.self**x, slope=_base_slope),
     copying("CloneBackward0", forward=lambda op, x: x.clone()),
     copying("ToCopyBackward0", inverse=None,
         forward=lambda op, x: x.to(op.sweep.dtype or op.dtype)),

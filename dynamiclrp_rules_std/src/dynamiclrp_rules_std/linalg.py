@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import cast
 
 import torch
-from dynamiclrp_core.families import affine
+from dynamiclrp_core.defaults import Product
+from dynamiclrp_core.families import affine, custom
 from dynamiclrp_core.op import Op
 from torch import Tensor
 
@@ -17,12 +18,12 @@ def _mm(op: Op, c: Tensor, i: int, at: At) -> Tensor:
     """Gradient of one factor of a @ b: the other is all it needs."""
     first, second = op.row.factors
     if i != first:
-        return at(first).mT @ c
+        return at(first).mH @ c
     rows = op.sweep.explained_rows(c)
     if rows is None:
-        return c @ at(second).mT
+        return c @ at(second).mH
     w = at(second)
-    return c.new_zeros(c.shape[0], w.shape[0]).index_copy_(0, rows, c[rows] @ w.mT)
+    return c.new_zeros(c.shape[0], w.shape[0]).index_copy_(0, rows, c[rows] @ w.mH)
 
 
 def _added(op: Op, added: Tensor | None, z: Tensor) -> Tensor:
@@ -89,6 +90,23 @@ def _conv_scaled(op: Op, w: Tensor, k: Tensor, inputs: bool) -> Tensor:
     return w * of_group.reshape(w.shape[0], w.shape[1], *rest)
 
 
+# -- products of several ----------------------------------------------------------------------------
+
+
+def _trilinear(op: Op, a: Tensor, b: Tensor, d: Tensor) -> Tensor:
+    s = op.saved
+    for places in (s.expand1, s.expand2, s.expand3):
+        assert places == tuple(sorted(places))
+    wide = [_unsqueezed(t, p) for t, p in ((a, s.expand1), (b, s.expand2), (d, s.expand3))]
+    return (wide[0] * wide[1] * wide[2]).sum(s.sumdim)
+
+
+def _unsqueezed(t: Tensor, places: tuple[int, ...]) -> Tensor:
+    for place in places:
+        t = t.unsqueeze(place)
+    return t
+
+
 ROWS = (
     affine(
         "MmBackward0",
@@ -110,14 +128,14 @@ ROWS = (
         "self vec",
         factors=(0, 1),
         forward=lambda op, a, v: a @ v,
-        pull=lambda op, c, i, at: torch.outer(c, at(1)) if i == 0 else at(0).mT @ c,
+        pull=lambda op, c, i, at: torch.outer(c, at(1).conj()) if i == 0 else at(0).mH @ c,
     ),
     affine(
         "DotBackward0",
         "self tensor",
         factors=(0, 1),
         forward=lambda op, a, b: a @ b,
-        pull=lambda op, c, i, at: c * at(1 - i),
+        pull=lambda op, c, i, at: c * at(1 - i).conj(),
     ),
     affine(
         "AddmmBackward0",
@@ -146,6 +164,31 @@ ROWS = (
         forward=lambda op, added, a, v: _added(op, added, a @ v),
         shift=_add_shift,
     ),
+    affine(
+        "AddbmmBackward0",
+        "self batch1 batch2",
+        factors=(1, 2),
+        bias=0,
+        shift=_add_shift,
+        forward=lambda op, added, a, b: _added(op, added, (a @ b).sum(0)),
+    ),
+    affine(
+        "AddrBackward0",
+        "self vec1 vec2",
+        factors=(1, 2),
+        bias=0,
+        shift=_add_shift,
+        forward=lambda op, added, a, b: _added(op, added, torch.outer(a, b)),
+    ),
+    affine("VdotBackward0", "self other", factors=(0, 1), forward=lambda op, a, b: torch.vdot(a, b)),
+    affine(
+        "LinalgCrossBackward0",
+        "self other",
+        factors=(0, 1),
+        forward=lambda op, a, b: torch.linalg.cross(a, b, dim=op.saved.dim),
+    ),
+    # Three factors, of which each live one takes its part (AttnLRP, proposition 3.2).
+    custom("TrilinearBackward0", Product(), "i1 i2 i3", factors=(0, 1, 2), forward=_trilinear),
     *(
         affine(
             node,

@@ -25,7 +25,7 @@ def _mean(op: Op, x: Tensor) -> Tensor:
     return x.mean(_dims(op) or None, op.saved.keepdim)
 
 
-def _picked(op: Op, x: Tensor) -> Tensor:
+def picked(op: Op, x: Tensor) -> Tensor:
     """Values at the saved indices, as max/min/median/kthvalue over a dim give them."""
     dim, indices = op.saved.dim, op.saved.indices
     wide = indices if op.saved.keepdim else indices.unsqueeze(dim)
@@ -52,7 +52,7 @@ def _std(op: Op, x: Tensor) -> Tensor:
 
 def _prod_degree(op: Op) -> float:
     shape = op.operand_shape(0)
-    return float(math.prod(shape))
+    return max(1.0, math.prod(shape))  # of nothing: 1, and no entry to give to
 
 
 class TheLarger(Rule):
@@ -66,7 +66,7 @@ class TheLarger(Rule):
         if op.ledger is not None:
             for i, live in enumerate(op.live):
                 if not live:
-                    op.book("constants", dot(op.input(i) * shares[i], ci))
+                    op.book("constants", dot(op.input(i), ci * shares[i]))
         return [ci * s if w else None for s, w in zip(shares, op.wanted)]
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
@@ -80,7 +80,7 @@ class TheLarger(Rule):
 
     def _shares(self, op: Op) -> tuple[Tensor, Tensor]:
         a, b = op.input(0) * self.sign, op.input(1) * self.sign
-        first = (a > b).to(a.dtype) + (a == b).to(a.dtype) / 2
+        first = ((a > b) | b.isnan()).to(a.dtype) + (a == b).to(a.dtype) / 2  # fmax passes over NaN
         return first, 1 - first
 
 
@@ -92,16 +92,16 @@ ROWS = (
     linear("CumsumBackward0", forward=lambda op, x: x.cumsum(op.saved.dim)),
     linear("TraceBackward0", reduces=True, forward=lambda op, x: x.trace()),
     # -- select by value ----------------------------------------------------------------------------
-    winner("MaxBackward0", reduces=True, forward=_picked),
-    winner("MinBackward0", reduces=True, forward=_picked),
+    winner("MaxBackward0", reduces=True, forward=picked),
+    winner("MinBackward0", reduces=True, forward=picked),
     winner("MaxBackward1", reduces=True, results="result", forward=lambda op, x: x.max()),
     winner("MinBackward1", reduces=True, results="result", forward=lambda op, x: x.min()),
     winner("AmaxBackward0", reduces=True, results="result",
         forward=lambda op, x: x.amax(op.saved.dim, op.saved.keepdim)),
     winner("AminBackward0", reduces=True, results="result",
         forward=lambda op, x: x.amin(op.saved.dim, op.saved.keepdim)),
-    winner("MedianBackward1", reduces=True, forward=_picked),
-    winner("KthvalueBackward0", reduces=True, forward=_picked),
+    winner("MedianBackward1", reduces=True, forward=picked),
+    winner("KthvalueBackward0", reduces=True, forward=picked),
     winner("SortBackward0", forward=_gathered),
     winner("SortBackward1", forward=_gathered),
     winner("TopkBackward0", reduces=True, forward=_gathered),
@@ -110,12 +110,14 @@ ROWS = (
     custom("MinimumBackward0", TheLarger(sign=-1), "self other",
         forward=lambda op, a, b: torch.minimum(a, b)),
     # -- homogeneous --------------------------------------------------------------------------------
-    homogeneous("LinalgVectorNormBackward0", degree=1.0, reduces=True, results="result", forward=_norm),
+    # The norm of order 0 counts: scaling x changes nothing.
+    homogeneous("LinalgVectorNormBackward0", degree=lambda op: float(op.saved.ord != 0), reduces=True,
+        results="result", forward=_norm),
     homogeneous("VarBackward0", degree=2.0, reduces=True, forward=_var),
     homogeneous("StdBackward0", degree=1.0, reduces=True, results="result", forward=_std),
     homogeneous("ProdBackward0", degree=_prod_degree, reduces=True, results="result",
         forward=lambda op, x: x.prod()),
-    homogeneous("ProdBackward1", degree=lambda op: float(op.operand_shape(0)[op.saved.dim]), reduces=True,
+    homogeneous("ProdBackward1", degree=lambda op: max(1.0, op.operand_shape(0)[op.saved.dim]), reduces=True,
         results="result", forward=lambda op, x: x.prod(op.saved.dim, op.saved.keepdim)),
     # -- softmax's relative -------------------------------------------------------------------------
     softmax("LogsumexpBackward0", results="result",

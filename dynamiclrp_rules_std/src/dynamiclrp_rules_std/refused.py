@@ -65,6 +65,17 @@ ROWS = (
         "torch makes it inside of its own machinery only (functionalisation, nested tensors)",
         "explain the eager model",
     ),
+    *refused(
+        "NotImplemented",
+        "a call that torch cannot differentiate (heaviside, nextafter ...), and autograd does not tell which "
+        "nor keep its operands",
+        "write it with torch.where, or detach what it gives",
+    ),
+    *refused(
+        "ConjBackward0_copy ViewAsComplexBackward0_copy",
+        "torch itself does not differentiate copies that are complex",
+        "use the view: conj(), view_as_complex()",
+    ),
     # -- not of a forward -------------------------------------------------------------------------------
     *refused(
         """TestAutogradMultipleDispatchBackward0 TestAutogradMultipleDispatchBackwardAutogradCUDA0

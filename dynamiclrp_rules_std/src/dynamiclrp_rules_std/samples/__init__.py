@@ -5,10 +5,14 @@ from __future__ import annotations
 from . import (
     activation,
     arithmetic,
+    binary,
+    complexes,
     conv,
     copies,
+    decomposition,
     distance,
     embedding,
+    foreach,
     index,
     linalg,
     norm,
@@ -17,15 +21,18 @@ from . import (
     recurrent,
     reduce,
     resample,
+    scan,
     scatter,
     shape,
     source,
     sparse,
+    special,
 )
 
 TABLES = (
-    arithmetic, activation, linalg, conv, shape, copies, index, scatter, embedding, reduce, distance,
-    pad, pool, resample, norm, recurrent, source, sparse,
+    arithmetic, binary, special, activation, linalg, decomposition, complexes, conv, shape, copies, index,
+    scatter, embedding, reduce, scan, distance, pad, pool, resample, norm, recurrent, source, sparse,
+    foreach,
 )  # fmt: skip
 
 SAMPLES = tuple(sample for table in TABLES for sample in table.SAMPLES)

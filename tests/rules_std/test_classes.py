@@ -1,0 +1,122 @@
+"""The class each row names, against the one that the op's own gradient shows; wrong rows are caught."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import dynamiclrp_core as lrp
+import pytest
+import torch
+from dynamiclrp_core.derive import CLAIMS, check_class
+from dynamiclrp_core.families import (
+    adding,
+    affine,
+    composite,
+    copying,
+    elementwise,
+    homogeneous,
+    linear,
+    moving,
+    product,
+    quotient,
+    softmax,
+)
+from dynamiclrp_core.plugins import samples
+from dynamiclrp_core.samples import Sample
+from dynamiclrp_core.testing import Case
+
+EXPECTED = {
+    "ClampMinBackward0-0.3": "degree 1 up to the bound, as statistics take x.norm().clamp_min(eps)",
+    "ClampMinBackward0--0.3": "the same",
+    "ClampMaxBackward0-0.3": "the same",
+    "ClampMaxBackward0--0.3": "the same",
+    "LdexpBackward0-constant": "torch's gradient takes 2 to a negative integer for 0",
+    "EmbeddingBackward0-padding": "torch's gradient drops the padding's row",
+    "EmbeddingBackward0-by-frequency": "torch's gradient divides by frequency",
+    "IndexPutBackward0-accumulate": "adds what it writes: a case of its row with a rule of its own",
+    "IndexPutImplBackward0-accumulate": "the same",
+    "UnsafeIndexPutBackward0-accumulate": "the same",
+    "PutBackward0-accumulate": "the same",
+    "EmbeddingBagBackward0-by-frequency": "torch's gradient divides by frequency",
+    "PdistBackward0-0": "counts: a case of its row that stops",
+}
+
+
+def case_of(sample: Sample) -> Case:
+    """The sample with as many live tensors as it may have."""
+    dtype = torch.float64 if torch.float64 in sample.dtypes else sample.dtypes[0]
+    return Case(sample, list(sample.subsets())[-1], dtype=dtype)
+
+
+SAMPLES = [sample for _, sample in samples()]
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=str)
+def test_class(sample: Sample) -> None:
+    if str(sample) not in EXPECTED:
+        check_class(case_of(sample), lrp.load_rules())
+        return
+    with pytest.raises(AssertionError, match="a row of family"):
+        check_class(case_of(sample), lrp.load_rules())
+
+
+def test_expected_samples_exist() -> None:
+    assert set(EXPECTED) <= {str(sample) for sample in SAMPLES}
+
+
+def weights(*given: float):
+    return lambda op: given
+
+
+TWO = ("n 4", "n 4")
+WRONG = {
+    # family: a call, its tensors, and a row that says too much of it
+    "linear": (torch.exp, ("n 4",), linear("ExpBackward0", forward=lambda op, x: x.exp())),
+    "linear of a product": (lambda a: a.cumprod(1), ("n 4",),
+        linear("CumprodBackward0", forward=lambda op, x: x.cumprod(op.saved.dim))),
+    "moving": (torch.neg, ("n 4",), moving("NegBackward0", forward=lambda op, x: -x)),
+    "moving what adds up": (lambda a: a.sum(1), ("n 4",),
+        moving("SumBackward1", forward=lambda op, x: x.sum(1))),
+    "winner": (lambda a: a.max(1), ("n 4",), moving("MaxBackward0",
+        forward=lambda op, x: x.gather(1, op.saved.indices[:, None])[:, 0])),
+    "elementwise": (lambda a: a.cumsum(1), ("n 4",),
+        elementwise("CumsumBackward0", forward=lambda op, x: x.cumsum(op.saved.dim))),
+    "elementwise's degree": (torch.tanh, ("n 4",),
+        elementwise("TanhBackward0", forward=lambda op, x: x.tanh(), degree=1.0)),
+    "copy": (torch.neg, ("n 4",), copying("NegBackward0", forward=lambda op, x: -x)),
+    "adding": (lambda a, b: torch.add(a, b, alpha=2), TWO,
+        adding("AddBackward0", weights=weights(1, 1), forward=lambda op, a, b: a + 2 * b)),
+    "product": (torch.add, TWO, product("AddBackward0", forward=lambda op, a, b: a + b)),
+    "quotient": (torch.mul, TWO, quotient("MulBackward0", forward=lambda op, a, b: a * b)),
+    "affine": (torch.hypot, TWO,
+        affine("HypotBackward0", "self other", factors=(0, 1), forward=lambda op, a, b: torch.hypot(a, b))),
+    "homogeneous": (lambda a: a.var(1), ("n 4",),
+        homogeneous("VarBackward0", degree=1.0, forward=lambda op, x: x.var(1))),
+    "degree of one output": (lambda a: torch.var_mean(a, 1), ("n 4",),
+        homogeneous("VarMeanBackward0", degree=1.0, forward=lambda op, x: tuple(torch.var_mean(x, 1)))),
+    "softmax": (lambda a: a.norm(dim=1), ("n 4",), softmax("LinalgVectorNormBackward0",
+        forward=lambda op, x: x.norm(dim=1))),
+    # Right at the operands, wrong beside them.
+    "forward": (torch.sin, ("n 4",),
+        composite("SinBackward0", forward=lambda op, x: op.saved.self.sin() + 0 * x)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_row_is_caught(name: str) -> None:
+    call, shapes, row = WRONG[name]
+    sample = Sample(row.node, call, shapes, "distinct" if name == "winner" else "real")
+    with pytest.raises(AssertionError, match=row.node):
+        check_class(case_of(sample), lrp.load_rules() | lrp.Rules.of(row))
+
+
+def test_every_claim_has_a_wrong_row() -> None:
+    caught = {row.family for _, _, row in WRONG.values()}
+    same_claim = {"transform"}  # linear's
+    assert set(CLAIMS) - same_claim <= caught
+
+
+def test_the_row_that_is_right_passes_where_the_wrong_one_fails() -> None:
+    call, shapes, row = WRONG["homogeneous"]
+    rules = lrp.load_rules() | lrp.Rules.of(replace(row, degree=2.0))
+    check_class(case_of(Sample(row.node, call, shapes)), rules)
