@@ -67,6 +67,10 @@ class Stabilized(Rule):
         """Entries for a relevance value, of a node or a merged layer."""
         raise NotImplementedError
 
+    def output(self, op: Op) -> Tensor:
+        """The output that a coefficient arrived at; with ``norm_scale`` its dead entries count too."""
+        return at_least_float32(op.output() if self.norm_scale else op.masked_output())
+
     def over(self, op: Op, r: Tensor, z: Tensor) -> Tensor:
         """``r / stab(z)``; what the stabiliser keeps is booked."""
         if self.epsilon == 0 or self.norm_scale:  # rows of zeros have no scale
@@ -102,7 +106,7 @@ class Epsilon(Stabilized):
         plain = self.epsilon == 0 and self.bias == "absorb" and not self._passes(op)
         if plain and not op.raised:
             return self._step(op, c)
-        z = at_least_float32(op.masked_output())
+        z = self.output(op)
         return self._stabilized(op, c * z, None if op.raised else z)
 
     def of_value(self, op: Op, r: Tensor) -> Entries:

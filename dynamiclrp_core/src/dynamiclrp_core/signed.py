@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .layered import Stabilized
 from .merged import placed
-from .numerics import at_least_float32, dot, quotient
+from .numerics import dot, quotient
 from .op import Op
 from .rule import Entries, Value
 from .weighed import Weighed, any_negative, spread
@@ -37,7 +37,7 @@ class Signed(Stabilized):
     def of_coefficient(self, op: Op, c: Tensor) -> Entries:
         if op.live_factors != 1:
             return op.row.cases[-1][1].coefficient(op, c)
-        z = at_least_float32(op.masked_output())
+        z = self.output(op)
         return self.signed(op, c * z, z)
 
     def of_value(self, op: Op, r: Tensor) -> Entries:
