@@ -4,8 +4,8 @@ Run it in an environment of its own, which needs torch, numpy and
 
     pip install --no-deps zennit==0.5.1 captum==0.9.0
 
-It writes ``fixtures/<net>.npz``: ``names``, "<peer> <composite>" each; ``relevance`` of the input for each, in
-float64; ``noise``, how far the peer's own float32 result is from that, relative to the largest entry.
+It writes ``fixtures/<net>.npz``: ``names``, "<peer> <composite>" each; ``relevance`` of the input for each,
+in float64; ``noise``, how far the peer's own float32 result is from that, relative to the largest entry.
 
 zennit imports torchvision, but only for the classes of its ResNets, on which nothing here depends: where
 torchvision is not installed, empty classes stand for them.
@@ -56,6 +56,18 @@ class SumOfTwo(nn.Module):
         return out
 
 
+class Merge(SequentialMergeBatchNorm):
+    """zennit's canonizer leaves a norm of variance 1 behind, which still divides by sqrt(1 + eps)."""
+
+    def register(self, linears: tuple[nn.Module, ...], batch_norm: nn.Module) -> None:
+        super().register(linears, batch_norm)
+        self.eps, batch_norm.eps = batch_norm.eps, 0.0
+
+    def remove(self) -> None:
+        super().remove()
+        self.batch_norm.eps = self.eps
+
+
 def everywhere(rule: rules.BasicHook) -> Callable[..., Composite]:
     """A rule on all layers, and what zennit's composites share."""
     return lambda **more: z.LayerMapComposite([*z.layer_map_base(), (Linear, rule)], **more)
@@ -86,6 +98,7 @@ ZENNIT: dict[str, Callable[..., Composite]] = {
     "flat": first(rules.Flat()),
     "z-box": first(rules.ZBox(LOW, HIGH)),
     "epsilon-plus": z.EpsilonPlus,
+    "epsilon-plus, canonizer as it is": z.EpsilonPlus,
     "epsilon-plus-flat": z.EpsilonPlusFlat,
     "epsilon-gamma-box": box,
     "epsilon-alpha2-beta1": z.EpsilonAlpha2Beta1,
@@ -100,7 +113,8 @@ GRADIENTS = ("guided-backprop", "deconvnet", "beta-smooth")  # start at 1, not a
 
 def by_zennit(name: str, composite: str, dtype: torch.dtype) -> Tensor:
     model, x, target = made(name, dtype, SumOfTwo)
-    canonizers = [SequentialMergeBatchNorm()] if NETS[name].batchnorm else []
+    canonizer = SequentialMergeBatchNorm() if composite.endswith("as it is") else Merge()
+    canonizers = [canonizer] if NETS[name].batchnorm else []
 
     def seed(y: Tensor) -> Tensor:
         one_hot = torch.eye(y.shape[1], dtype=dtype)[target]
@@ -112,32 +126,44 @@ def by_zennit(name: str, composite: str, dtype: torch.dtype) -> Tensor:
 
 
 CAPTUM: dict[str, Callable[[], lrp_rules.PropagationRule]] = {
-    "epsilon": lambda: lrp_rules.EpsilonRule(epsilon=1e-6),
+    "epsilon": lrp_rules.EpsilonRule,
     "gamma": lrp_rules.GammaRule,
     "z-plus": lrp_rules.Alpha1_Beta0_Rule,
 }
-SINGLE_SIGN = ("cnn-without-bias",)  # captum's gamma and alpha1-beta0 are defined for these alone
+GAMMA = ("cnn-without-bias", "cnn")  # captum's gamma and alpha1-beta0 are right for the first alone
 
 
 def by_captum(name: str, rule: str, dtype: torch.dtype) -> Tensor:
     model, x, target = made(name, dtype, Addition_Module)
+    # Two epsilons, of the layer and of its norm, are one too many: the smaller, the less it matters.
+    epsilon = 1e-12 if NETS[name].batchnorm else 1e-6
     for module in model.modules():
-        if hasattr(module, "weight") or isinstance(module, Addition_Module) or "Pool" in type(module).__name__:
-            convolution = isinstance(module, Convolution)
-            module.rule = CAPTUM[rule]() if convolution else lrp_rules.EpsilonRule(epsilon=1e-6)
+        if (
+            hasattr(module, "weight")
+            or isinstance(module, Addition_Module)
+            or "Pool" in type(module).__name__
+        ):
+            special = rule != "epsilon" and isinstance(module, Convolution)
+            module.rule = CAPTUM[rule]() if special else lrp_rules.EpsilonRule(epsilon)
     return LRP(model).attribute(x, target=target).detach()
 
 
-def compared(make: Callable[[str, str, torch.dtype], Tensor], name: str, rule: str) -> tuple[np.ndarray, float]:
+def compared(
+    make: Callable[[str, str, torch.dtype], Tensor], name: str, rule: str
+) -> tuple[np.ndarray, float]:
     exact, rounded = make(name, rule, torch.float64), make(name, rule, torch.float32)
     return exact.numpy(), float((rounded - exact).abs().max() / exact.abs().max())
 
 
 def main() -> None:
     for name in NETS:
-        made_by = [(f"zennit {rule}", *compared(by_zennit, name, rule)) for rule in ZENNIT]
+        made_by = [
+            (f"zennit {rule}", *compared(by_zennit, name, rule))
+            for rule in ZENNIT
+            if NETS[name].batchnorm or not rule.endswith("as it is")
+        ]
         for rule in CAPTUM:
-            if name != "mlp-gelu" and (rule == "epsilon" or name in SINGLE_SIGN):
+            if name != "mlp-gelu" and (rule == "epsilon" or name in GAMMA):
                 made_by.append((f"captum {rule}", *compared(by_captum, name, rule)))
         names, relevance, noise = zip(*made_by)
         path = Path(__file__).parent / "fixtures" / f"{name}.npz"
