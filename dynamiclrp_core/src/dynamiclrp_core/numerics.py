@@ -19,7 +19,10 @@ def stabilize(z: Tensor, epsilon: float, clip: bool = False, norm_scale: bool = 
     if norm_scale:
         by = epsilon * z.square().mean(tuple(range(1, z.dim())), keepdim=True).sqrt()
     # Not torch.where, which takes ten times as long. (-0.0 counts as negative: it is no sum but of zeros.)
-    return torch.copysign(z.abs().clamp(min=by), z) if clip else torch.copysign(by, z).add_(z)
+    if clip:
+        return torch.copysign(z.abs().clamp(min=by), z)
+    signed = torch.copysign(by, z.detach())
+    return signed + z if signed.requires_grad else signed.add_(z)
 
 
 def quotient(a: Tensor, b: Tensor) -> Tensor:
