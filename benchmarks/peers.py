@@ -2,8 +2,8 @@
 
     pip install --no-deps zennit==0.5.1 captum==0.9.0
 
-They work on modules, so each gets a copy of the model with its own module for sums; for zennit the batch norms
-are merged ("canonized") and the hooks set once, before anything is measured. zennit explains what we
+They work on modules, so each gets a copy of the model with its own module for sums; for zennit the batch
+norms are merged ("canonized") and the hooks set once, before anything is measured. zennit explains what we
 explain, all outputs, captum one of them.
 """
 
