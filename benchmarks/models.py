@@ -18,13 +18,20 @@ class Case:
     shape: tuple[int, ...]
     pairs: int
 
-    def make(self, *, trainable: bool) -> tuple[nn.Module, Tensor]:
-        """The model and an input that requires grad, the same at every call."""
+    def make(self, *, trainable: bool, batch: int | None = None) -> tuple[nn.Module, Tensor]:
+        """The model and an input that requires grad, the same at every call; ``batch`` samples of it."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = self.build().eval().requires_grad_(trainable)
-            x = torch.randn(self.shape)
+            x = torch.randn(self.shape if batch is None else (batch, *self.shape[1:]))
         return model, x.requires_grad_()
+
+
+class Add(nn.Module):
+    """A sum as a module, so that libraries which hook modules can put theirs in its place."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return a + b
 
 
 def vgg16() -> nn.Module:
@@ -59,9 +66,11 @@ class Bottleneck(nn.Module):
         if stride != 1 or wide != 4 * narrow:
             conv = nn.Conv2d(wide, 4 * narrow, 1, stride, bias=False)
             self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(4 * narrow))
+        self.add, self.relu = Add(), nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.main(x) + self.shortcut(x))
+        out: Tensor = self.relu(self.add(self.main(x), self.shortcut(x)))
+        return out
 
 
 def resnet50() -> nn.Module:
@@ -75,6 +84,60 @@ def resnet50() -> nn.Module:
             wide = 4 * narrow
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(wide, 1000)]
     return nn.Sequential(*stem, nn.MaxPool2d(3, 2, 1), *blocks, *head)
+
+
+def _conv(wide: int, out: int, size: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    conv = nn.Conv2d(wide, out, size, stride, size // 2, groups=groups, bias=False)
+    return [conv, nn.BatchNorm2d(out, eps=1e-3), nn.SiLU()]
+
+
+class Excitation(nn.Module):
+    """Each channel times a gate made of all of them (Hu et al. 2018)."""
+
+    def __init__(self, wide: int, narrow: int) -> None:
+        super().__init__()
+        down, up = nn.Conv2d(wide, narrow, 1), nn.Conv2d(narrow, wide, 1)
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), down, nn.SiLU(), up, nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gate(x)
+
+
+class MBConv(nn.Module):
+    """Tan & Le 2021, figure 2; ``fused``: one 3x3 convolution in place of a 1x1 and a depthwise one."""
+
+    def __init__(self, wide: int, out: int, expand: int, stride: int, fused: bool) -> None:
+        super().__init__()
+        inner = wide * expand
+        if fused and expand == 1:
+            layers = _conv(wide, out, 3, stride)
+        else:
+            if fused:
+                layers = _conv(wide, inner, 3, stride)
+            else:
+                layers = [*_conv(wide, inner, 1), *_conv(inner, inner, 3, stride, groups=inner)]
+                layers.append(Excitation(inner, max(1, wide // 4)))
+            layers += _conv(inner, out, 1)[:2]
+        self.main = nn.Sequential(*layers)
+        self.add = Add() if stride == 1 and wide == out else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.main(x)
+        return y if self.add is None else self.add(y, x)
+
+
+def efficientnet_v2_m() -> nn.Module:
+    """Tan & Le 2021, EfficientNetV2-M: 54 M weights."""
+    layers, wide = _conv(3, 24, 3, 2), 24
+    for expand, stride, out, repeats, fused in (
+        (1, 1, 24, 3, True), (4, 2, 48, 5, True), (4, 2, 80, 5, True), (4, 2, 160, 7, False),
+        (6, 1, 176, 14, False), (6, 2, 304, 18, False), (6, 1, 512, 5, False),
+    ):  # fmt: skip
+        for i in range(repeats):
+            layers.append(MBConv(wide, out, expand, stride if i == 0 else 1, fused))
+            wide = out
+    layers += _conv(wide, 1280, 1)
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1280, 1000))
 
 
 def mlp21() -> nn.Module:
@@ -100,8 +163,9 @@ class GRU(nn.Module):
 
 
 CASES = {
-    "vgg16": Case("VGG16, 224 x 224, batch 1", vgg16, (1, 3, 224, 224), 11),
-    "resnet50": Case("ResNet-50, 224 x 224, batch 1", resnet50, (1, 3, 224, 224), 11),
+    "vgg16": Case("VGG16, 224 x 224", vgg16, (1, 3, 224, 224), 11),
+    "resnet50": Case("ResNet-50, 224 x 224", resnet50, (1, 3, 224, 224), 11),
+    "efficientnet": Case("EfficientNetV2-M, 224 x 224", efficientnet_v2_m, (1, 3, 224, 224), 11),
     "mlp21": Case("MLP, 21 layers of 64, batch 16", mlp21, (16, 64), 200),
     "gru256": Case("GRU of 32, 256 steps, batch 1", GRU, (1, 256, 16), 15),
 }

@@ -26,13 +26,14 @@ from .errors import (
 )
 from .first_layer import Flat, WSquare, ZBox, first_layer
 from .hookspecs import hookimpl
-from .layered import AlphaBeta, Epsilon, Gamma, Norm, ZPlus
+from .layered import Epsilon, Norm
 from .ledger import Ledger
 from .op import Op
 from .plugins import load_rules, preset
 from .ratio import Filter, Identity, LinearRatio, ProductRatio, Ratio
 from .record import Recording, record
 from .rule import Row, Rule, Rules, Value, override
+from .signed import AlphaBeta, Gamma, ZPlus
 from .statistics import Promises
 
 __all__ = [

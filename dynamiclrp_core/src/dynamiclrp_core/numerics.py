@@ -15,13 +15,14 @@ def stabilize(z: Tensor, epsilon: float, clip: bool = False, norm_scale: bool = 
     ``clip``: ``max(|z|, epsilon) * sign(z)`` instead, which leaves larger z as they are. ``norm_scale``:
     epsilon in units of the root mean square of z over all dimensions but the first (zennit's names).
     """
-    by: float | Tensor = epsilon
+    by = torch.scalar_tensor(epsilon, dtype=z.dtype)
     if norm_scale:
         by = epsilon * z.square().mean(tuple(range(1, z.dim())), keepdim=True).sqrt()
+    # Not torch.where, which takes ten times as long. (-0.0 counts as negative: it is no sum but of zeros.)
     if clip:
-        size = z.abs().clamp(min=by)
-        return torch.where(z < 0, -size, size)
-    return torch.where(z < 0, z - by, z + by)
+        return torch.copysign(z.abs().clamp(min=by), z)
+    signed = torch.copysign(by, z.detach())
+    return signed + z if signed.requires_grad else signed.add_(z)
 
 
 def quotient(a: Tensor, b: Tensor) -> Tensor:

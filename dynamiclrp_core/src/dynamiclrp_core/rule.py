@@ -125,6 +125,7 @@ class Row:
     selects    which entries move depends on their values (max, sort)
     weights    ``(op) -> factor of each term`` of a sum
     factors    which operands are multiplied with each other
+    columns    a matrix product of the factors: columns of the output need no others of the second factor
     bias       which operand is an added term
     optional   operands that a call may lack (the weight and bias of a norm)
     unused     operands that the forward ignores (what stood where something is written)
@@ -156,6 +157,7 @@ class Row:
     selects: bool = False
     weights: Callable[[Op], tuple[float, ...]] | None = None
     factors: tuple[int, ...] = ()
+    columns: bool = False
     bias: int | None = None
     optional: tuple[int, ...] = ()
     unused: tuple[int, ...] = ()

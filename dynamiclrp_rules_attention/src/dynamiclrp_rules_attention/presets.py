@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import ClassVar, Literal
 
 from dynamiclrp_core.defaults import Gradient, Stop
-from dynamiclrp_core.layered import Epsilon, Gamma
+from dynamiclrp_core.layered import Epsilon
 from dynamiclrp_core.numerics import dot
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.ratio import Identity
 from dynamiclrp_core.rule import Conserves, Entries, Rule, Rules, Value, override
 from dynamiclrp_core.scalar_function import RegionIdentity
+from dynamiclrp_core.signed import Gamma
 from torch import Tensor
 
 from .explicit import ExplicitAttention, HalfSplit, SoftmaxTaylor

@@ -12,9 +12,10 @@ from typing import Literal
 
 from dynamiclrp_core.backprop import DeconvReLU, GuidedReLU, PlainGradient, SmoothReLU
 from dynamiclrp_core.first_layer import Bound, Flat, ZBox, first_layer
-from dynamiclrp_core.layered import AlphaBeta, Bias, Epsilon, Gamma, ZPlus
+from dynamiclrp_core.layered import Epsilon
 from dynamiclrp_core.ratio import Filter, Identity, LinearRatio, ProductRatio, Ratio
 from dynamiclrp_core.rule import Rule, Rules, override
+from dynamiclrp_core.signed import AlphaBeta, Bias, Gamma, ZPlus
 
 Constants = Literal["absorb", "pass"]
 
