@@ -9,11 +9,10 @@ from dynamiclrp_core.families import copying, elementwise
 from dynamiclrp_core.rule import Row
 
 TWINS = frozenset(
-    """AsStridedBackward0 ConjBackward0 DiagonalBackward0 ExpandBackward0 LiftFreshBackward0
+    """AsStridedBackward0 DiagonalBackward0 ExpandBackward0 LiftFreshBackward0
     PermuteBackward0 ReshapeAliasBackward0 SelectBackward0 SliceBackward0 SplitBackward0
     SplitWithSizesBackward0 SqueezeBackward0 SqueezeBackward1 SqueezeBackward2 TBackward0
-    TransposeBackward0 UnbindBackward0 UnfoldBackward0 UnsqueezeBackward0 ViewAsComplexBackward0
-    ViewAsRealBackward0 ViewBackward0""".split()
+    TransposeBackward0 UnbindBackward0 UnfoldBackward0 UnsqueezeBackward0     ViewBackward0""".split()
 )
 
 
