@@ -12,7 +12,7 @@ TWINS = frozenset(
     """AsStridedBackward0 DiagonalBackward0 ExpandBackward0 LiftFreshBackward0
     PermuteBackward0 ReshapeAliasBackward0 SelectBackward0 SliceBackward0 SplitBackward0
     SplitWithSizesBackward0 SqueezeBackward0 SqueezeBackward1 SqueezeBackward2 TBackward0
-    TransposeBackward0 UnbindBackward0 UnfoldBackward0 UnsqueezeBackward0     ViewBackward0""".split()
+    TransposeBackward0 UnbindBackward0 UnfoldBackward0 UnsqueezeBackward0 ViewBackward0""".split()
 )
 
 
