@@ -155,7 +155,8 @@ ROWS = (
     _row("ScaledDotProductFlashAttentionForCpuBackward0", f"{_QKV} attn_mask", _heads_first),
     # -- other devices ------------------------------------------------------------------------------
     _row("ScaledDotProductFlashAttentionBackward0", _QKV, _heads_first, unexecuted="needs CUDA"),
-    _row("ScaledDotProductEfficientAttentionBackward0", f"{_QKV} attn_bias", _heads_first, unexecuted="needs CUDA"),
+    _row("ScaledDotProductEfficientAttentionBackward0", f"{_QKV} attn_bias", _heads_first,
+        unexecuted="needs CUDA"),
     _row("ScaledDotProductCudnnAttentionBackward0", _QKV, _heads_first, unexecuted="needs CUDA"),
     _row("ScaledDotProductFusedAttentionOverrideableBackward0", f"{_QKV} attn_bias", _heads_first,
         unexecuted="needs a backend that overrides the operation"),
