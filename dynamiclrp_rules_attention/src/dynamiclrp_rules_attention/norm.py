@@ -88,6 +88,12 @@ def _rms_pull(op: Op, c: Tensor, i: int, at: Any) -> Tensor:
 ROWS = (
     norm("NativeLayerNormBackward0", forward=_layer_norm, pull=_pull, shift=_shift),
     norm(
-        "FusedRmsNormBackward0", "input weight", forward=_rms_norm, pull=_rms_pull, bias=None, optional=(1,)
+        "FusedRmsNormBackward0",
+        "input weight",
+        forward=_rms_norm,
+        pull=_rms_pull,
+        bias=None,
+        optional=(1,),
+        unexecuted="needs CUDA or Metal",
     ),
 )

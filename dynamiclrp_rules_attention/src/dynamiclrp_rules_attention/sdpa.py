@@ -154,14 +154,16 @@ VARLEN = "torch._library.autograd.GeneratedBackwardFor_torch_attn__varlen_attn_d
 ROWS = (
     _row("ScaledDotProductFlashAttentionForCpuBackward0", f"{_QKV} attn_mask", _heads_first),
     # -- other devices ------------------------------------------------------------------------------
-    _row("ScaledDotProductFlashAttentionBackward0", _QKV, _heads_first),
-    _row("ScaledDotProductEfficientAttentionBackward0", f"{_QKV} attn_bias", _heads_first),
-    _row("ScaledDotProductCudnnAttentionBackward0", _QKV, _heads_first),
-    _row("ScaledDotProductFusedAttentionOverrideableBackward0", f"{_QKV} attn_bias", _heads_first),
+    _row("ScaledDotProductFlashAttentionBackward0", _QKV, _heads_first, unexecuted="needs CUDA"),
+    _row("ScaledDotProductEfficientAttentionBackward0", f"{_QKV} attn_bias", _heads_first,
+        unexecuted="needs CUDA"),
+    _row("ScaledDotProductCudnnAttentionBackward0", _QKV, _heads_first, unexecuted="needs CUDA"),
+    _row("ScaledDotProductFusedAttentionOverrideableBackward0", f"{_QKV} attn_bias", _heads_first,
+        unexecuted="needs a backend that overrides the operation"),
     # -- sequences of several lengths, packed or jagged ----------------------------------------------
-    _row("FlashAttentionBackward0", _QKV, _heads_last),
-    _row("EfficientAttentionBackward0", f"{_QKV} bias", None),
-    _row("CudnnAttentionBackward0", _QKV, None),
+    _row("FlashAttentionBackward0", _QKV, _heads_last, unexecuted="needs CUDA"),
+    _row("EfficientAttentionBackward0", f"{_QKV} bias", None, unexecuted="needs CUDA"),
+    _row("CudnnAttentionBackward0", _QKV, None, unexecuted="needs CUDA"),
     _row(VARLEN, f"{_QKV} cu_seq_q cu_seq_k", _varlen, results="", unused=(3, 4)),
     # -- the flash-attn library ----------------------------------------------------------------------
     _row("flash_attn.flash_attn_interface.FlashAttnFunc", _QKV, None, results=""),

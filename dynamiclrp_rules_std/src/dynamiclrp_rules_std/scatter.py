@@ -79,13 +79,13 @@ class Reduced(Rule):
     def _counted(op: Op, of: Sequence[Tensor | None]) -> Tensor:
         """The sum of ``of`` over the operands of each output entry."""
         index, dim = _wide_index(op), op.saved.dim
-        zeros = torch.zeros(op.shape, dtype=op.dtype, device=index.device)
+        zeros = torch.zeros(op.shape, device=index.device)  # float32 counts exactly, bfloat16 would not
         stood, written = of
         total = zeros
         if stood is not None:
             replaced = zeros.scatter(dim, index, 1.0) > 0
-            total = stood if op.saved.include_self else torch.where(replaced, 0.0, stood)
-        return total if written is None else total.scatter_add(dim, index, _like_index(op, written))
+            total = stood.to(zeros) if op.saved.include_self else torch.where(replaced, 0.0, stood.to(zeros))
+        return total if written is None else total.scatter_add(dim, index, _like_index(op, written).to(zeros))
 
 
 def _wide_index(op: Op) -> Tensor:
