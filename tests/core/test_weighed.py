@@ -31,7 +31,8 @@ def test_large_layers_by_their_contributions(rule: lrp.Rule, x_first: bool, sign
     b = torch.randn(801, dtype=torch.float64, generator=generator)
     x = torch.randn(2, 700, dtype=torch.float64, generator=generator)
     x = (x if signed else x.abs()).requires_grad_()
-    y = torch.addmm(b, x, w) if x_first else torch.addmm(b[:, None], w.mT.contiguous(), x.mT).mT
+    with lrp.record():
+        y = torch.addmm(b, x, w) if x_first else torch.addmm(b[:, None], w.mT.contiguous(), x.mT).mT
     run = lrp.propagate(y, x, rules=lrp.load_rules() | lrp.override(affine=rule), ledger=True)
     name = "z+" if isinstance(rule, lrp.ZPlus) else "gamma"
     expected = torch.stack(
