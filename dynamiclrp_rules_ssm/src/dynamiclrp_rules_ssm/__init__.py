@@ -1,11 +1,13 @@
-"""The state-space pack. Still thin: it registers, and gives no rows of its own yet."""
+"""The state-space pack: fused scans and convolutions as rows, and the preset ``mambalrp``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from dynamiclrp_core.hookspecs import hookimpl
-from dynamiclrp_core.rule import Row
+from dynamiclrp_core.rule import Row, Rules
+
+from .presets import PRESETS
 
 DYNAMICLRP_PACK_API = 1
 
@@ -13,3 +15,8 @@ DYNAMICLRP_PACK_API = 1
 @hookimpl
 def dynamiclrp_rules() -> Iterable[Row]:
     return []
+
+
+@hookimpl
+def dynamiclrp_presets() -> Mapping[str, Callable[..., Rules]]:
+    return PRESETS
