@@ -46,5 +46,5 @@ def stop_relevance(t: Tensor) -> Tensor:
     return marked
 
 
-MARK: type = StopRelevance._backward_cls  # type: ignore[attr-defined]
+MARK: type = StopRelevance._backward_cls
 """Type of the node that a mark leaves in the graph."""

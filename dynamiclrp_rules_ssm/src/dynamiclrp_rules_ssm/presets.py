@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from dynamiclrp_core.defaults import book_shift
 from dynamiclrp_core.layered import Gamma
@@ -41,7 +41,7 @@ def mambalrp(gamma: float | None = None) -> Rules:
     already. ``gamma``: the generalised gamma rule on layers, as the paper uses on vision models (0.25).
     """
     found = Rules(overrides=tuple(Override(f, "*", Signal(), signal) for f in ("product", "affine")))
-    return found if gamma is None else override(affine=Gamma(gamma=gamma)) | found
+    return found if gamma is None else override(affine=Gamma(gamma=gamma, epsilon=1e-6)) | found
 
 
 PRESETS: dict[str, Callable[..., Rules]] = {"mambalrp": mambalrp}
