@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from dynamiclrp_core.errors import MissingRule, Unrecoverable
 from dynamiclrp_core.families import custom, elementwise
+from dynamiclrp_core.mark import stop_relevance
 from dynamiclrp_core.node import kind
 from dynamiclrp_core.numerics import quotient
 from dynamiclrp_core.op import Op
@@ -23,13 +24,19 @@ from dynamiclrp_core.rule import Row
 from dynamiclrp_core.subgraph import SubGraph
 from torch import Tensor
 
-from .scans import causal_conv, gated_rms_norm, selective_scan, ssd_scan
+from .scans import Hold, causal_conv, gated_rms_norm, nothing, selective_scan, ssd_scan
 
 Tensors = dict[str, Tensor | None]
 
 
 class Unrolled(SubGraph):
-    """A fused node's elementary operations, with the rules that are in force for each."""
+    """A fused node's elementary operations, with the rules that are in force for each.
+
+    ``held``: decay, step, key and query of the scan are constants (MambaLRP). What a name says here need not
+    be found in the graph.
+    """
+
+    held: bool = False
 
     def rebuild(self, op: Op) -> tuple[Sequence[Any], Sequence[Tensor | None]]:
         made: list[Tensor | None] = []
@@ -37,7 +44,7 @@ class Unrolled(SubGraph):
             if t is not None and op.sweep.dtype is not None and t.is_floating_point():
                 t = t.to(op.sweep.dtype)
             made.append(None if t is None else t.detach().requires_grad_(wanted))
-        outputs = op.forward(*made)
+        outputs = _computed(op, made, stop_relevance if self.held else nothing)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         return outputs, [t if w else None for t, w in zip(made, op.wanted)]
 
@@ -81,31 +88,35 @@ def names(op: Op) -> list[str]:
     return here
 
 
-def _unrolled(op: Op, *given: Tensor | None) -> Any:
-    """The row's forward: operands that are not given (untracked ones) are taken from what was saved."""
+def _forward(op: Op, *given: Tensor | None) -> Any:
+    return _computed(op, given, nothing)
+
+
+def _computed(op: Op, given: Sequence[Tensor | None], hold: Hold) -> Any:
+    """What the Function computes. Operands that are not given (untracked ones) are taken as saved."""
     saved = contents(op)
     for name, t in zip(names(op), given):
         saved[name] = saved.get(name) if t is None else t
     if any(t is not None and t.is_complex() for t in saved.values()):
         raise MissingRule(f"{kind(op.node)} with complex A, B or C\n  cure: the model's slow path")
-    return FORWARD[op.row.node](op.node, saved)
+    return FORWARD[op.row.node](op.node, saved, hold)
 
 
-def _scan(node: Any, t: Tensors) -> Any:
+def _scan(node: Any, t: Tensors, hold: Hold) -> Any:
     if getattr(node, "squeeze_B", False) and _get(t, "B").dim() == 4:
         t["B"] = _get(t, "B").squeeze(1)
     if getattr(node, "squeeze_C", False) and _get(t, "C").dim() == 4:
         t["C"] = _get(t, "C").squeeze(1)
     u, delta, a, b, c = (_get(t, n) for n in "u delta A B C".split())
-    return selective_scan(u, delta, a, b, c, t["D"], t.get("z"), t["delta_bias"], node.delta_softplus)
+    return selective_scan(u, delta, a, b, c, t["D"], t.get("z"), t["delta_bias"], node.delta_softplus, hold)
 
 
-def _conv(node: Any, t: Tensors) -> Any:
+def _conv(node: Any, t: Tensors, hold: Hold) -> Any:
     x, weight = _get(t, "x"), _get(t, "weight")
     return causal_conv(x, weight, t["bias"], node.activation, t["initial_states"], t["seq_idx"])
 
 
-def _inner(node: Any, t: Tensors) -> Any:
+def _inner(node: Any, t: Tensors, hold: Hold) -> Any:
     """MambaInnerFn: convolution, projections, scan, gate, output layer. xz (b, 2d, l) -> (b, l, e)."""
     xz, a = _get(t, "xz"), _get(t, "A")
     x, z = xz.chunk(2, 1)
@@ -128,7 +139,16 @@ def _inner(node: Any, t: Tensors) -> Any:
     norm = t["dt_rms_weight"]
     delta = delta if norm is None else gated_rms_norm(delta, norm, None, node.b_c_dt_rms_eps, 1, True)
     y, _ = selective_scan(
-        x, delta.transpose(1, 2), a, parts["B"], parts["C"], t["D"], z, t["delta_bias"], node.delta_softplus
+        x,
+        delta.transpose(1, 2),
+        a,
+        parts["B"],
+        parts["C"],
+        t["D"],
+        z,
+        t["delta_bias"],
+        node.delta_softplus,
+        hold,
     )
     shift = t.get("out_proj_bias")
     if shift is None and not node.out_proj_bias_is_None:
@@ -138,17 +158,17 @@ def _inner(node: Any, t: Tensors) -> Any:
     return F.linear(y.transpose(1, 2), _get(t, "out_proj_weight"), shift)
 
 
-def _chunked(node: Any, t: Tensors) -> Any:
+def _chunked(node: Any, t: Tensors, hold: Hold) -> Any:
     x, dt, a, b, c = (_get(t, n) for n in "x dt A B C".split())
     if node.return_varlen_states:
         raise MissingRule("MambaChunkScanCombinedFn with return_varlen_states\n  cure: the model's slow path")
     return ssd_scan(
         x, dt, a, b, c, t["D"], t["z"], t["dt_bias"], t["initial_states"], t["seq_idx"],
-        node.dt_softplus, node.dt_limit,
+        node.dt_softplus, node.dt_limit, hold,
     )  # fmt: skip
 
 
-def _combined(node: Any, t: Tensors) -> Any:
+def _combined(node: Any, t: Tensors, hold: Hold) -> Any:
     """MambaSplitConv1dScanCombinedFn: split, convolution, scan, gated norm, output layer."""
     zxbcdt, weight, d = _get(t, "zxbcdt"), _get(t, "conv1d_weight"), _get(t, "D")
     heads, groups = d.shape[0], node.ngroups
@@ -165,7 +185,7 @@ def _combined(node: Any, t: Tensors) -> Any:
     gate = z.unflatten(-1, (heads, -1)) if norm is None else None
     y, last = ssd_scan(
         x, dt, _get(t, "A"), b, c, d, gate, t["dt_bias"], t["initial_states"], t["seq_idx"], True,
-        node.dt_limit,
+        node.dt_limit, hold,
     )  # fmt: skip
     y = y.flatten(-2)
     if norm is not None:
@@ -218,7 +238,7 @@ TOLD: dict[str, dict[str, Callable[[Any], bool]]] = {
 }
 """Whether the call had a tensor argument, where what is saved does not tell."""
 
-FORWARD: dict[str, Callable[[Any, Tensors], Any]] = {
+FORWARD: dict[str, Callable[[Any, Tensors, Hold], Any]] = {
     SCAN: _scan, INNER: _inner, CHUNKED: _chunked, COMBINED: _combined, CONV: _conv,
 }  # fmt: skip
 
@@ -236,7 +256,7 @@ OPERANDS = {
 SOURCE = "MambaLRP 2406.07592, its slow path"
 ROWS: tuple[Row, ...] = (
     *(
-        custom(node, Unrolled(), arguments, family="scan", forward=_unrolled, unused=tuple(range(32)),
+        custom(node, Unrolled(), arguments, family="scan", forward=_forward, unused=tuple(range(32)),
             source=SOURCE)
         for node, arguments in OPERANDS.items()
     ),

@@ -10,6 +10,7 @@ from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Entries, Entry, Override, Rule, Rules, override
 from torch import Tensor
 
+from .fused import Unrolled
 from .roles import signal
 
 
@@ -40,7 +41,9 @@ def mambalrp(gamma: float | None = None) -> Rules:
     RMSNorm's statistic is constant, convolutions and layers are LRP-0: these are what ``default`` does
     already. ``gamma``: the generalised gamma rule on layers, as the paper uses on vision models (0.25).
     """
-    found = Rules(overrides=tuple(Override(f, "*", Signal(), signal) for f in ("product", "affine")))
+    found = override(scan=Unrolled(held=True)) | Rules(
+        overrides=tuple(Override(f, "*", Signal(), signal) for f in ("product", "affine"))
+    )
     return found if gamma is None else override(affine=Gamma(gamma=gamma, epsilon=1e-6)) | found
 
 

@@ -32,9 +32,10 @@ import math
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from dynamiclrp_core.engine import Kind, Sweep
+from dynamiclrp_core.engine import Sweep
 from dynamiclrp_core.node import Edge, metadata, signed
 from dynamiclrp_core.op import Op
+from dynamiclrp_core.rule import Kind
 from torch.autograd.graph import Node
 
 from .states import Group, Pair, contracted_axes, keeps_axes

@@ -7,10 +7,20 @@ that of these operations.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from dynamiclrp_core.numerics import at_least_float32
 from torch import Tensor
+
+Hold = Callable[[Tensor], Tensor]
+"""What is done to decay, key and query: nothing, or ``stop_relevance``."""
+
+
+def nothing(t: Tensor) -> Tensor:
+    """``t``."""
+    return t
 
 
 def causal_conv(
@@ -50,6 +60,7 @@ def selective_scan(
     z: Tensor | None,
     delta_bias: Tensor | None,
     softplus: bool,
+    hold: Hold = nothing,
 ) -> tuple[Tensor, Tensor]:
     """Mamba's scan: output (b, d, l) and last state (b, d, n).
 
@@ -60,8 +71,8 @@ def selective_scan(
     delta = delta if delta_bias is None else delta + delta_bias[:, None]
     delta = F.softplus(delta) if softplus else delta
     b, c = (_per_channel(t, u.shape[1]) for t in (b, c))
-    decay = torch.exp(delta[..., None] * a[:, None])  # (b, d, l, n)
-    written = (delta[..., None] * b) * u[..., None]
+    decay, key, c = hold(torch.exp(delta[..., None] * a[:, None])), hold(delta[..., None] * b), hold(c)
+    written = key * u[..., None]  # (b, d, l, n)
     state = decay.new_zeros(u.shape[0], *a.shape)
     read = []
     for t in range(u.shape[-1]):
@@ -95,6 +106,7 @@ def ssd_scan(
     sequence: Tensor | None = None,
     softplus: bool = False,
     limits: tuple[float, float] = (0.0, float("inf")),
+    hold: Hold = nothing,
 ) -> tuple[Tensor, Tensor]:
     """Mamba-2's scan: output (b, l, h, p) and last state (b, h, p, n).
 
@@ -107,8 +119,8 @@ def ssd_scan(
     dt = F.softplus(dt) if softplus else dt
     dt = dt if limits == (0.0, float("inf")) else dt.clamp(*limits)
     b, c = (t.repeat_interleave(heads // t.shape[2], 2) for t in (b, c))
-    decay = torch.exp(dt * a)[..., None, None]
-    written = (dt[..., None] * b)[..., None, :] * x[..., None]  # (b, l, h, p, n)
+    decay, key, c = hold(torch.exp(dt * a))[..., None, None], hold(dt[..., None] * b), hold(c)
+    written = key[..., None, :] * x[..., None]  # (b, l, h, p, n)
     state = x.new_zeros(x.shape[0], *written.shape[2:]) if initial is None else at_least_float32(initial)
     read = []
     for t in range(x.shape[1]):
