@@ -197,6 +197,13 @@ def _combined(node: Any, t: Tensors, hold: Hold) -> Any:
     return (y if out is None else F.linear(y, out, t["outproj_bias"]), last)
 
 
+def _root_slope(op: Op) -> Tensor:
+    node: Any = op.node
+    x: Tensor = node.saved_tensors[0]
+    x = x if op.sweep.dtype is None else x.to(op.sweep.dtype)
+    return quotient(x.sqrt(), x)
+
+
 def _get(t: Tensors, name: str) -> Tensor:
     value = t[name]
     assert value is not None
@@ -262,5 +269,5 @@ ROWS: tuple[Row, ...] = (
     ),
     # The RG-LRU's square root, whose derivative alone is bounded. Its input is saved.
     elementwise(BOUNDED_SQRT, forward=lambda op, x: x.sqrt(), degree=0.5,
-        slope=lambda op: quotient(op.input(0).sqrt(), op.input(0))),
+        slope=_root_slope),
 )  # fmt: skip
