@@ -97,7 +97,9 @@ def test_model(name: str, rules: str) -> None:
     run = lrp.propagate(y, x, rules=rules, ledger=True)
     (r,) = run.relevance
     assert bool(torch.isfinite(r).all()) and bool(r.any())
-    assert run.ledger is not None and run.ledger.closed, str(run.ledger)
+    assert run.ledger is not None and abs(run.ledger.residue) <= run.ledger.tolerance, str(run.ledger)
+    # What stands in a buffer of zeros before the first write is not known to anybody.
+    assert {node for node, _ in run.ledger.unattributed} <= {"CopySlices"}, str(run.ledger)
     torch.testing.assert_close(lrp.relevance(y, x, rules=rules)[0], r)
     scale = float(r.abs().max())
     for k in range(len(IDS)):
