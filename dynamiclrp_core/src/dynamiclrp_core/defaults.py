@@ -106,7 +106,7 @@ class Elementwise(Rule):
         if not offset or not math.isfinite(offset):
             return
         flat = (slope == 0) & (c != 0)
-        op.book("constants", offset * torch.where(flat, 0.0, c).sum(dtype=torch.float64))
+        op.book("constants", offset * torch.where(flat, 0.0, c).real.sum(dtype=torch.float64))
         if bool(flat.any()):
             try:
                 op.book("constants", dot(op.output(), torch.where(flat, c, 0.0)))
