@@ -25,23 +25,27 @@ HEADS: dict[str, Any] = dict(num_attention_heads=2, num_key_value_heads=1)
 
 def recurrent_gemma() -> nn.Module:
     config = hf.RecurrentGemmaConfig(
-        **{**SMALL, "num_hidden_layers": 3}, **HEADS, lru_width=16, intermediate_size=48, attention_window_size=8
+        **{**SMALL, "num_hidden_layers": 3},
+        **HEADS,
+        lru_width=16,
+        intermediate_size=48,
+        attention_window_size=8,
     )
     return hf.RecurrentGemmaForCausalLM(config)
 
 
 def jamba() -> nn.Module:
     config = hf.JambaConfig(
-        **SMALL, **HEADS, attn_layer_period=2, attn_layer_offset=1, expert_layer_period=2, expert_layer_offset=1,
-        num_experts=2, intermediate_size=24, mamba_d_state=4, mamba_dt_rank=4,
+        **SMALL, **HEADS, attn_layer_period=2, attn_layer_offset=1, expert_layer_period=2,
+        expert_layer_offset=1, num_experts=2, intermediate_size=24, mamba_d_state=4, mamba_dt_rank=4,
     )  # fmt: skip
     return hf.JambaForCausalLM(config)
 
 
 def qwen3_next() -> nn.Module:
     config = hf.Qwen3NextConfig(
-        **SMALL, **HEADS, layer_types=["linear_attention", "full_attention"], head_dim=8, intermediate_size=24,
-        linear_num_value_heads=4, linear_num_key_heads=2, linear_key_head_dim=4, linear_value_head_dim=4,
+        **SMALL, **HEADS, layer_types=["linear_attention", "full_attention"], head_dim=8,
+        intermediate_size=24, linear_num_value_heads=4, linear_num_key_heads=2, linear_key_head_dim=4, linear_value_head_dim=4,
         num_experts=2, num_experts_per_tok=1, moe_intermediate_size=8, shared_expert_intermediate_size=8,
     )  # fmt: skip
     return hf.Qwen3NextForCausalLM(config)
@@ -88,7 +92,7 @@ IDS = torch.tensor([[3, 17, 8, 9, 25, 11], [4, 4, 21, 7, 13, 29]])
 @pytest.mark.parametrize("rules", ["default", "mambalrp"])
 @pytest.mark.parametrize("name", MODELS)
 def test_model(name: str, rules: str) -> None:
-    """No missing rule; finite; the books close; frozen == trainable; a batch == its samples; again == first."""
+    """No missing rule; finite; closed books; frozen == trainable; batch == samples; again == first."""
     model = built(name)
     x = embedded(model, IDS)
     assert not lrp.coverage(logit(model, x), rules=rules, inputs=x).missing

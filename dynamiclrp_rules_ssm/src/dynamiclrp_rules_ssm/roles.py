@@ -91,7 +91,9 @@ class Roles:
             self.signals |= group.signals()
 
     def _mark_summed(self, total: Node) -> None:
-        """A product right under this sum is a contraction."""
+        """A product right under this sum is a contraction; a sum of everything is no read of a state."""
+        if not hasattr(total, "_saved_dim"):
+            return
         node = self._through_moves(self.edges[total][0])[0][0]
         if node is not None and (kind := self.kind(node)) is not None and kind.row.family == "product":
             self.summed[node] = total
@@ -214,7 +216,7 @@ class Roles:
             dims: tuple[int, ...] = (-1,) if first else (-2,)
         else:
             total = self.summed[node]
-            wanted = signed(getattr(total, "_saved_dim", ()))
+            wanted = signed(getattr(total, "_saved_dim"))  # noqa: B009
             rank = len(metadata(node)[0].shape)
             dims = tuple(d - rank if d >= 0 else d for d in (wanted if type(wanted) is tuple else (wanted,)))
         group.axes = contracted_axes(sweep, state, moves, dims)
