@@ -45,8 +45,9 @@ def jamba() -> nn.Module:
 def qwen3_next() -> nn.Module:
     config = hf.Qwen3NextConfig(
         **SMALL, **HEADS, layer_types=["linear_attention", "full_attention"], head_dim=8,
-        intermediate_size=24, linear_num_value_heads=4, linear_num_key_heads=2, linear_key_head_dim=4, linear_value_head_dim=4,
-        num_experts=2, num_experts_per_tok=1, moe_intermediate_size=8, shared_expert_intermediate_size=8,
+        intermediate_size=24, linear_num_value_heads=4, linear_num_key_heads=2, linear_key_head_dim=4,
+        linear_value_head_dim=4, num_experts=2, num_experts_per_tok=1, moe_intermediate_size=8,
+        shared_expert_intermediate_size=8,
     )  # fmt: skip
     return hf.Qwen3NextForCausalLM(config)
 
