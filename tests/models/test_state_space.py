@@ -83,7 +83,8 @@ def embedded(model: nn.Module, ids: Tensor) -> Tensor:
 
 
 def logit(model: nn.Module, x: Tensor) -> Tensor:
-    made: Tensor = model(inputs_embeds=x, use_cache=False).logits[:, -1, 5]
+    with lrp.record():
+        made: Tensor = model(inputs_embeds=x, use_cache=False).logits[:, -1, 5]
     return made
 
 
@@ -97,8 +98,7 @@ def test_model(name: str, rules: str) -> None:
     model = built(name)
     x = embedded(model, IDS)
     assert not lrp.coverage(logit(model, x), rules=rules, inputs=x).missing
-    with lrp.record():
-        y = logit(model, x)
+    y = logit(model, x)
     run = lrp.propagate(y, x, rules=rules, ledger=True)
     (r,) = run.relevance
     assert bool(torch.isfinite(r).all()) and bool(r.any())
