@@ -33,6 +33,7 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from dynamiclrp_core.engine import Sweep
+from dynamiclrp_core.graph import collector_paused
 from dynamiclrp_core.node import Edge, metadata, signed
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Kind
@@ -64,7 +65,8 @@ def signal(op: Op) -> int | None:
         return None
     roles = _known.get(op.sweep)
     if roles is None:
-        roles = _known[op.sweep] = Roles(op.sweep)
+        with collector_paused():
+            roles = _known[op.sweep] = Roles(op.sweep)
     return roles.signals.get(op.node)
 
 
