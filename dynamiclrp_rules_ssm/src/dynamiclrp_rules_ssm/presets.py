@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dynamiclrp_core.defaults import book_shift
-from dynamiclrp_core.layered import Gamma
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Entries, Entry, Override, Rule, Rules, override
+from dynamiclrp_core.signed import Gamma
 from torch import Tensor
 
 from .fused import Unrolled
