@@ -129,6 +129,15 @@ def test_rules_list_has_a_line_for_every_row(dynamiclrp: Command) -> None:
     assert title.startswith(f"{len(lines)} nodes")
 
 
+def test_rules_list_of_one_pack(dynamiclrp: Command) -> None:
+    records = dynamiclrp("rules", "list", "--pack", "ssm", "--json").json
+    rows = [row.node for row in lrp.load_rules().values() if row.pack.startswith("ssm ")]
+    assert [r["node"] for r in records] == sorted(rows) != []
+    assert all(r["tested"] and r["source"] for r in records)
+    result = dynamiclrp("rules", "list", "--pack", "sm")
+    assert result.code == 1 and "there are: attention, core, ssm, std" in result.err
+
+
 def test_rules_list_json_holds_the_same_records(dynamiclrp: Command) -> None:
     table = dynamiclrp("rules", "list").out.splitlines()[2:]
     records = dynamiclrp("rules", "list", "--json").json

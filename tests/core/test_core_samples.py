@@ -11,6 +11,7 @@ NAMES = {
     "CopyBackwards": "torch::autograd::CopyBackwards",
     "torch.nn.modules._functions.BackwardHookFunction": "BackwardHookFunctionBackward",
     "torch.utils.checkpoint.CheckpointFunction": "CheckpointFunctionBackward",
+    "dynamiclrp_core.mark.StopRelevance": "StopRelevanceBackward",
 }
 
 

@@ -102,3 +102,23 @@ def test_a_stopped_branch_is_booked_by_its_missing_rule() -> None:
     books = lrp.propagate(torch.special.i0(x) + x, x, rules=rules, on_missing="stop", ledger=True).ledger
     assert books is not None and not books.closed
     assert ("I0Backward0", "missing rule (stop)") in books.unattributed
+
+
+def test_a_mask_under_exp_absorbs_nothing() -> None:
+    """exp(-inf) = 0: the entry takes none of the relevance, so f(0) = 1 must not be booked for it either."""
+    x = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
+    hidden = torch.tensor([[False, True, False], [True, False, False]])
+    with lrp.record():
+        y = x.masked_fill(hidden, -torch.inf).exp() * torch.arange(1.0, 4.0)
+    books = lrp.propagate(y, x, ledger=True).ledger
+    assert books is not None and books.closed
+
+
+def test_a_buffer_that_is_written_over_holds_nothing_that_counts() -> None:
+    """What stood in it before is not known, and need not be."""
+    x = torch.randn(3, dtype=torch.float64, requires_grad=True)
+    y = torch.zeros(3, dtype=torch.float64)
+    for t in range(3):
+        y[t] = 2 * x[t]
+    books = lrp.propagate(y, x, ledger=True).ledger
+    assert books is not None and books.closed

@@ -28,6 +28,7 @@ from .first_layer import Flat, WSquare, ZBox, first_layer
 from .hookspecs import hookimpl
 from .layered import Epsilon, Norm
 from .ledger import Ledger
+from .mark import stop_relevance
 from .op import Op
 from .plugins import load_rules, preset
 from .ratio import Filter, Identity, LinearRatio, ProductRatio, Ratio
@@ -96,6 +97,7 @@ __all__ = [
     "record",
     "relevance",
     "smooth",
+    "stop_relevance",
     "testing",
     "top_k",
 ]

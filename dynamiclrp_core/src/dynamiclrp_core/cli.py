@@ -64,6 +64,7 @@ def list_rules(
     missing: Annotated[
         bool, typer.Option("--missing", help="The nodes of this torch without a tested rule, and why.")
     ] = False,
+    pack: Annotated[str | None, typer.Option("--pack", help="Only rows of this pack.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """All nodes that have a rule, one line each."""
@@ -74,7 +75,11 @@ def list_rules(
         title = f"{known} node types in torch {torch.__version__}, {known - len(records)} with a tested rule"
         _print(as_json, records, (title, records))
         return
-    records = row_records(table, sorted(table))
+    owners = {row.pack.split()[0] for row in table.values()}
+    if pack is not None and pack not in owners:
+        raise DynamicLRPError(f"no pack {pack!r} with rows; there are: {', '.join(sorted(owners))}")
+    nodes = sorted(n for n, row in table.items() if pack in (None, row.pack.split()[0]))
+    records = row_records(table, nodes)
     _print(as_json, records, (f"{len(records)} nodes, rules of {rules!r}", records))
 
 

@@ -23,6 +23,7 @@ ROWS = (
         forward=through_hook),
     custom("torch.utils.checkpoint.CheckpointFunction", Checkpoint(), "args*", unused=ANY,
         forward=run_again),
+    copying("dynamiclrp_core.mark.StopRelevance", forward=lambda op, x: x),
     copying("AliasBackward0", forward=lambda op, x: x),
 )  # fmt: skip
 

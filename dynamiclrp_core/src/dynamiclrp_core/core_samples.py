@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .mark import stop_relevance
 from .samples import Sample
 
 HOOK = "torch.nn.modules._functions.BackwardHookFunction"
@@ -98,6 +99,8 @@ SAMPLES = (
     Sample(CHECKPOINT, again(lambda a, w: (a @ w).relu()), ("n 4", "4 3"), label="layer"),
     Sample(CHECKPOINT, again(lambda a, b: (a + b, a * b)), ("n 4", "n 4"), label="two"),
     Sample(CHECKPOINT, random, batched=False, label="random"),
+    # -- marks -------------------------------------------------------------------------------------
+    Sample("dynamiclrp_core.mark.StopRelevance", lambda a: stop_relevance(a.exp()) * a, label="wrapped"),
     # -- the same tensor again ---------------------------------------------------------------------
     Sample("AliasBackward0", lambda a: torch.ops.aten.alias(a)),
 )  # fmt: skip

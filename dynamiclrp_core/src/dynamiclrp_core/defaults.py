@@ -91,14 +91,27 @@ class Elementwise(Rule):
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         ci = self.only(c)
         row = op.row
-        if op.ledger is not None:
-            offset = op.offset
-            if offset and math.isfinite(offset):
-                op.book("constants", offset * ci.real.sum(dtype=torch.float64))
         if row.slope is None and row.degree == 1.0:
             return op.backward(ci)
         slope = self._secant(op) if row.slope is None else row.slope(op)
+        if op.ledger is not None:
+            self._book_offset(op, ci, slope)
         return [ci * slope.conj(), *[None] * (len(op.edges) - 1)]
+
+    @staticmethod
+    def _book_offset(op: Op, c: Tensor, slope: Tensor) -> None:
+        """What f(0) absorbs. An infinite x (a mask) takes nothing, slope 0: there f(x) is all of it."""
+        assert op.ledger is not None
+        offset = op.offset
+        if not offset or not math.isfinite(offset):
+            return
+        flat = (slope == 0) & (c != 0)
+        op.book("constants", offset * torch.where(flat, 0.0, c).real.sum(dtype=torch.float64))
+        if bool(flat.any()):
+            try:
+                op.book("constants", dot(op.output(), torch.where(flat, c, 0.0)))
+            except Unrecoverable:
+                op.ledger.book_unknown(op.row.node, "constants")
 
     @staticmethod
     def _secant(op: Op) -> Tensor:

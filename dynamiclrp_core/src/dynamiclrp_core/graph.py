@@ -9,6 +9,7 @@ from typing import cast
 
 from torch.autograd.graph import Node
 
+from .mark import MARK
 from .node import Address, Edge
 
 
@@ -122,6 +123,8 @@ class Reach:
         partial = len(nodes) < len({a.node for a in targets})
         edges = graph.edges
         for node in graph.inner:
+            if type(node) is MARK:
+                continue  # constant for relevance
             for child, nr in edges[node]:
                 if child in nodes or (partial and (child, nr) in outputs):
                     nodes.add(node)

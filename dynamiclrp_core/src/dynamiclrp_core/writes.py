@@ -52,7 +52,9 @@ class SliceWrite(Rule):
             if live_value and is_added(op):  # what stood in the base is the rest
                 return dot(op.output(), c) - dot(op.input(1), cast(Tensor, routed(op, c)[1]))
             covered = base + value_places(op, op.operand_shape(1))[1] if live_value else base
-            return dot(op.output() * (1 - covered), c)
+            rest = c * (1 - covered)
+            # A buffer that later writes cover again holds nothing that counts, whatever stood there.
+            return dot(op.output(), rest) if bool(rest.any()) else rest.sum()
 
         if not (live_value and op.live[0] and (adds or is_copy(op, shares))):
             book_or_not(op, "constants", amount)

@@ -1,15 +1,34 @@
-"""The state-space pack. Still thin: it registers, and gives no rows of its own yet."""
+"""The state-space pack: fused scans and convolutions as rows, and the preset ``mambalrp``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from dynamiclrp_core.hookspecs import hookimpl
-from dynamiclrp_core.rule import Row
+from dynamiclrp_core.rule import Row, Rules
+
+from .fused import ROWS
+from .presets import PRESETS
+
+if TYPE_CHECKING:
+    from dynamiclrp_core.samples import Sample
 
 DYNAMICLRP_PACK_API = 1
 
 
 @hookimpl
 def dynamiclrp_rules() -> Iterable[Row]:
-    return []
+    return ROWS
+
+
+@hookimpl
+def dynamiclrp_presets() -> Mapping[str, Callable[..., Rules]]:
+    return PRESETS
+
+
+@hookimpl
+def dynamiclrp_samples() -> Iterable[Sample]:
+    from .samples import SAMPLES  # here: to load the rules must not build the samples
+
+    return SAMPLES
