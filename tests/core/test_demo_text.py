@@ -47,6 +47,8 @@ def test_colours() -> None:
     assert colours(torch.tensor([2.0, -2.0, 0.0, 1.0])) == [
         (255, 0, 0), (0, 0, 255), (255, 255, 255), (255, 128, 128),
     ]  # fmt: skip
+    one_large = torch.tensor([1.0, *[0.0] * 20, 5.0])  # it is the scale
+    assert colours(one_large)[0] == (255, 204, 204)
     assert colours(torch.zeros(2)) == [(255, 255, 255)] * 2
     assert colours(torch.zeros(0)) == []
 

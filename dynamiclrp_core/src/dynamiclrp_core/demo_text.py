@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from .api import propagate
 from .errors import InvalidInput
-from .plot import scale
 
 WORDS = "moon lamp river stone tree glass bread cloud".split()
 MARKER, ASK = "password:", "so it is"
@@ -195,7 +194,8 @@ def show(lines: Sequence[Line], page: Path, console: Console) -> None:
 def colours(relevance: Tensor) -> list[tuple[int, int, int]]:
     """Red for positive, blue for negative, white for 0; (tokens,) in, saturated at the largest."""
     r = relevance.detach().float().cpu()
-    shares = (r / scale(r)).clamp(-1, 1).tolist() if len(r) else []
+    limit = float(r.abs().max()) if len(r) else 0.0
+    shares = (r / (limit or 1.0)).tolist()
     faded = [round(255 * (1 - abs(share))) for share in shares]
     return [(255, f, f) if share >= 0 else (f, f, 255) for share, f in zip(shares, faded)]
 
