@@ -144,14 +144,14 @@ def conserved(found: Found) -> str:
 
 def page(results: Sequence[Found], machine: str) -> str:
     """The tables as a page of the documentation."""
-    done = [f for f in results if f["model"] in MODELS]
+    done = sorted((f for f in results if f["model"] in MODELS), key=lambda f: list(MODELS).index(f["model"]))
     used = list(dict.fromkeys(f["model"] for f in done))
     size = {f["model"]: f["parameters"] for f in done}
     lines = [
         "# Coverage of published models", "",
         "Made by `python benchmarks/coverage.py --json docs/coverage.json --markdown docs/coverage.md`; "
         "[benchmarks](../benchmarks/README.md) says how to read it.",
-        f"Random weights, float32, batch 1, weights trainable. {machine}.", "",
+        f"Random weights, float32, batch 1, weights trainable. {machine}. Dash: not measured.", "",
         _row("model", "weights", "called with"), _row("---", "---:", "---"),
         *[_row(MODELS[n].title, f"{size[n] / 1e6:.1f} M", MODELS[n].given) for n in used], "",
         "## Nodes and promises", "",
@@ -161,7 +161,7 @@ def page(results: Sequence[Found], machine: str) -> str:
         "## Conservation, time, memory", "",
         _row("model", "preset", "at the inputs", "absorbed", "residue / seed (ledger closed)",
             "Σ\\|R\\| / \\|seed\\|", "time over gradient", "memory / gradient, / kept", "peak MiB"),
-        _row(*["---"] * 2, *["---:"] * 7), *[conserved(f) for f in done], "",
+        _row(*["---"] * 3, "---", *["---:"] * 5), *[conserved(f) for f in done], "",
     ]  # fmt: skip
     return "\n".join(lines)
 
@@ -169,7 +169,7 @@ def page(results: Sequence[Found], machine: str) -> str:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", nargs="+", choices=list(MODELS), default=list(MODELS), metavar="MODEL",
+    parser.add_argument("--model", nargs="*", choices=list(MODELS), default=list(MODELS), metavar="MODEL",
         help=f"some of {', '.join(MODELS)} (default: all)")  # fmt: skip
     parser.add_argument("--preset", nargs="+", default=PRESETS, help=f"default: {' '.join(PRESETS)}")
     parser.add_argument("--pairs", type=int, help="pairs of runs per time")
@@ -189,13 +189,12 @@ def main() -> None:
             made = process.submit(examined, name, args.preset, args.pairs, args.quick).result()
         again = {(f["model"], f["preset"]) for f in made}
         results = [f for f in results if (f["model"], f["preset"]) not in again] + made
-        results.sort(key=lambda f: list(MODELS).index(f["model"]))
         for found in made:
             print(promised(found), conserved(found), sep="\n", flush=True)
         if args.json:
             args.json.write_text(json.dumps(results, indent=1) + "\n")
-        if args.markdown:
-            args.markdown.write_text(page(results, machine))
+    if args.markdown:
+        args.markdown.write_text(page(results, machine))
 
 
 if __name__ == "__main__":
