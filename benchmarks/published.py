@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 import transformers as hf
-from efficientnet import efficientnet_v2_m
-from models import resnet50, vgg16
+from models import efficientnet_v2_m, resnet50, vgg16
 from torch import Tensor, nn
 
 Call = dict[str, Tensor]
