@@ -17,7 +17,7 @@ from .euler import Homogeneous as Homogeneous
 from .euler import Quotient as Quotient
 from .numerics import dot, quotient, secant, times, vjp
 from .op import Op
-from .rule import Conserves, Entries, Entry, Row, Rule, Value
+from .rule import Conserves, Entries, Row, Rule, Value
 
 
 def book_shift(op: Op, c: Tensor, cause: str) -> None:
@@ -169,7 +169,7 @@ class Affine(Rule):
                 book_shift(op, ci, "bias")
                 if op.live_bias and op.row.bias is not None:  # takes its share instead
                     op.book("bias", -dot(op.input(op.row.bias), op.pull(ci, op.row.bias)))
-        return self.linear_step(op, ci)
+        return op.pulls(ci)
 
     @staticmethod
     def _book_factors(op: Op, c: Tensor) -> None:
@@ -180,11 +180,6 @@ class Affine(Rule):
             op.book("constants", dot(rest, c))
         except Unrecoverable:
             op.ledger.book_unknown(op.row.node, "constants")
-
-    @staticmethod
-    def linear_step(op: Op, c: Tensor) -> list[Entry]:
-        """``J^T c`` for the operands that are wanted, and for no other (no weight gradient)."""
-        return [op.pull(c, i) if wanted else None for i, wanted in enumerate(op.wanted)]
 
 
 class Product(Affine):

@@ -12,7 +12,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from .defaults import Affine
 from .merged import Whole, merged
 from .numerics import at_least_float32, dot, quotient, stabilize
 from .op import Op
@@ -115,16 +114,16 @@ class Epsilon(Stabilized):
     def _stabilized(self, op: Op, r: Tensor, z: Tensor | None) -> Entries:
         if self._passes(op):
             z = cast(Tensor, op.forward(*self._without_bias(op)))
-            return Affine.linear_step(op, self.over(op, r, z))
+            return op.pulls(self.over(op, r, z))
         z = op.output() if z is None else z
         if self.bias == "absorb" or op.row.bias is None or op.row.shift is None or op.live_bias:
             return self._step(op, self.over(op, r, z))
         shift = op.row.shift(op)
         if shift is None:
-            return Affine.linear_step(op, self.over(op, r, z))
+            return op.pulls(self.over(op, r, z))
         if self.bias == "spread":
             s = self.over(op, r, z)
-            return spread(op, Affine.linear_step(op, s), s * shift)
+            return spread(op, op.pulls(s), s * shift)
         z = z - shift
         if self.bias == "share":
             size = z.abs() + torch.finfo(z.dtype).tiny  # of 0 and 0, z takes all
@@ -132,7 +131,7 @@ class Epsilon(Stabilized):
             if op.ledger is not None:
                 op.book("bias", (r * (1 - share)).sum())
             r = r * share
-        return Affine.linear_step(op, self.over(op, r, z))
+        return op.pulls(self.over(op, r, z))
 
     def _passes(self, op: Op) -> bool:
         bias = op.row.bias

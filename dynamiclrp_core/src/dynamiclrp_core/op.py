@@ -160,12 +160,19 @@ class Op:
     def backward(self, *c: Tensor | None) -> tuple[Tensor | None, ...]:
         """The node's own backward, or the vjp of the row's forward where the dtype is not the node's."""
         if self.row.pull is not None and len(c) == 1 and c[0] is not None:
-            only = c[0]
-            return tuple(self.pull(only, i) if w else None for i, w in enumerate(self.wanted))
+            return tuple(self.pulls(c[0]))
         for ci, meta in zip(c, self.metadata):
             if ci is not None and ci.dtype != meta.dtype:
                 return self._vjp(c)
         return self.sweep.call(self.node, c)
+
+    def pulls(self, c: Tensor) -> list[Tensor | None]:
+        """Gradients of the operands that are wanted, and of no other."""
+        pull = self.row.pull
+        if pull is None:
+            return [self.pull(c, i) if w else None for i, w in enumerate(self.wanted)]
+        at = self._input_like(c)
+        return [pull(self, c, i, at) if w else None for i, w in enumerate(self.wanted)]
 
     def pull(self, c: Tensor, i: int, *operands: Tensor | None) -> Tensor:
         """Gradient of operand ``i`` alone, at ``operands`` if given, else at the node's own."""

@@ -12,7 +12,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from .defaults import Affine
 from .numerics import at_least_float32, dot, fit, quotient
 from .op import Op
 from .rule import Entries, Rule, Value
@@ -118,7 +117,7 @@ class ProductRatio(Rule):
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         ci = self.only(c)
         if op.live_factors < 2:
-            return Affine.linear_step(op, ci)
+            return op.pulls(ci)
         shares = self._shares(op, ci * op.output())
         return [
             None if not w else op.pull(ci, i) * share for i, (w, share) in enumerate(zip(op.wanted, shares))

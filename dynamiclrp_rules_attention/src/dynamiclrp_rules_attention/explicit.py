@@ -5,10 +5,7 @@ Each is the same rule as its coefficient twin, but divides by what the twin neve
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
-from dynamiclrp_core.defaults import Affine
 from dynamiclrp_core.errors import Unrecoverable
 from dynamiclrp_core.numerics import dot, stabilize
 from dynamiclrp_core.op import Op
@@ -45,10 +42,10 @@ class HalfSplit(Rule):
         s = ri / stabilize(z, self.epsilon)
         op.book("epsilon", ri.sum(dtype=torch.float64) - dot(z, s))
         sent: list[Value | None] = [None] * len(op.edges)
-        for i, entry in enumerate(Affine.linear_step(op, s)):
+        for i, entry in enumerate(op.pulls(s)):
             if entry is not None:
                 share = op.live_factors if i in op.row.factors else 1
-                sent[i] = Value(op.input(i) * cast(Tensor, entry) / share)
+                sent[i] = Value(op.input(i) * entry / share)
         return sent
 
 
