@@ -74,6 +74,7 @@ class Sweep:
         self.used: list[Rule] = []
         self._coefficients: dict[Node, Arrived] = {}
         self._values: dict[Node, Arrived] = {}
+        self._sums: set[Edge] = set()  # coefficients that are sums of ours, which nobody else holds
         self._ops: dict[Node, Op | None] = {}
 
     # -- the pass -----------------------------------------------------------------------------------
@@ -113,7 +114,8 @@ class Sweep:
                 wanted = self.wanted.operands(edges)
                 if True in wanted:
                     self.used.append(known.direct)
-                    self._send(edges, wanted, self.call(node, c))
+                    if not (known.row.part and self._add_part(node, edges[0], c)):
+                        self._send(edges, wanted, self.call(node, c))
                 return
             op = self.op(node) or self._missing(node)
             if op is not None and True in op.wanted:
@@ -167,11 +169,39 @@ class Sweep:
         if isinstance(entry, Value):
             here = self._values.setdefault(node, [None] * len(metadata))
             own = raised(metadata[nr].dtype, self.dtype)
-            entry = fit(entry.relevance, shape, torch.promote_types(own, torch.float32))
-        elif entry.dtype != dtype or entry.shape != shape:
+            r = fit(entry.relevance, shape, torch.promote_types(own, torch.float32))
+            have = here[nr]
+            here[nr] = r if have is None else have + r
+            return
+        if entry.dtype != dtype or entry.shape != shape:
             entry = fit(entry, shape, raised(metadata[nr].dtype, self.dtype))
         have = here[nr]
-        here[nr] = entry if have is None else have + entry
+        if have is None:
+            here[nr] = entry
+        elif edge in self._sums:
+            have.add_(entry)
+        else:
+            here[nr] = have + entry
+            if not torch.is_grad_enabled():
+                self._sums.add(edge)
+
+    def _add_part(self, node: Node, edge: Edge, c: Arrived) -> bool:
+        """Add ``c`` to the part of the operand that ``node`` views, if there is a sum to add it to.
+
+        A tensor that is read step by step gets one sum; the node's own backward would make a tensor of
+        zeros for every step: time quadratic in the steps.
+        """
+        receiver, nr = edge
+        assert receiver is not None
+        have = self._coefficients.get(receiver, (None,) * (nr + 1))[nr]
+        (only,), op = c, self.op(node)
+        if have is None or only is None or op is None or torch.is_grad_enabled():
+            return False
+        if edge not in self._sums:
+            self._sums.add(edge)
+            have = self._coefficients[receiver][nr] = have.clone(memory_format=torch.contiguous_format)
+        op.forward(have).add_(only)
+        return True
 
     def _read(self, node: Node, c: Arrived, r: Arrived | None) -> None:
         for nr, ci in enumerate(c):

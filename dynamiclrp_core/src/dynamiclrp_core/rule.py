@@ -113,6 +113,7 @@ class Row:
                is the value of operand j
     inverse    ``(op, output) -> operand 0``
     exact      whether ``inverse`` loses nothing (a move), not even digits
+    part       ``forward`` is a view of a part of its operand: what comes back can be added to that part
     slope      ``(op) -> (f(x) - f(0)) / x``; None: computed from ``forward``, or for degree 1 (relu,
                casts) the derivative, which is that slope
     at_zero    f(0), a number or ``(op) -> number``; infinite where f has a pole or no finite limit;
@@ -148,6 +149,7 @@ class Row:
     pull: Callable[..., Tensor] | None = None
     inverse: Callable[[Op, Tensor], Tensor] | None = None
     exact: bool = False
+    part: bool = False
     slope: Callable[[Op], Tensor] | None = None
     at_zero: float | Callable[[Op], float] | None = None
     copies: bool = False

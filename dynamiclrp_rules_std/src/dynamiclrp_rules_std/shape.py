@@ -81,8 +81,8 @@ ROWS = (
     # -- copies and parts ---------------------------------------------------------------------------
     moving("ExpandBackward0", forward=_expanded),
     moving("RepeatBackward0", forward=lambda op, x: x.repeat(op.saved.repeats)),
-    moving("SelectBackward0", forward=lambda op, x: x.select(op.saved.dim, op.saved.index)),
-    moving("SliceBackward0", forward=_slice),
+    moving("SelectBackward0", part=True, forward=lambda op, x: x.select(op.saved.dim, op.saved.index)),
+    moving("SliceBackward0", part=True, forward=_slice),
     moving("DiagonalBackward0",
         forward=lambda op, x: x.diagonal(op.saved.offset, op.saved.dim1, op.saved.dim2)),
     moving("NarrowCopyBackward0",
