@@ -6,7 +6,7 @@ stabiliser of ``Stabilized``.
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import torch
 from pydantic import Field
@@ -29,6 +29,8 @@ class Stabilized(Rule):
     ``norm_scale``: epsilon in units of the root mean square of z over all dimensions of the node's
     output but the first. These are zennit's options and names; epsilon = 0 is LRP-0, with 0/0 = 0.
     """
+
+    real: ClassVar[bool] = True
 
     epsilon: float = Field(1e-6, ge=0)
     clip: bool = False

@@ -26,6 +26,8 @@ class Ratio(Rule):
     known. Relevance of an all-zero group is booked under epsilon.
     """
 
+    real: ClassVar[bool] = True
+
     epsilon: float = Field(1e-11, ge=0)
     power: Power = "absolute"
     constants: Literal["absorb", "pass"] = "absorb"
@@ -86,6 +88,8 @@ class LinearRatio(Rule):
     ``R_i = |x_i| sum_j w_ij R_j / sum_k w_kj |x_k|``.
     """
 
+    real: ClassVar[bool] = True
+
     epsilon: float = Field(1e-11, ge=0)
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
@@ -109,6 +113,8 @@ class ProductRatio(Rule):
 
     Not invariant to ``a -> ka, b -> b/k``; kept because it is the paper's rule.
     """
+
+    real: ClassVar[bool] = True
 
     epsilon: float = Field(1e-11, ge=0)
 

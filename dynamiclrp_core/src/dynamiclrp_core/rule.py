@@ -55,6 +55,8 @@ class Rule(BaseModel):
     conserves: ClassVar[Conserves] = "absorbed"
     masks: ClassVar[bool] = False
     """Whether the coefficient sent on is 0 wherever the activation's output is 0 but its input not."""
+    real: ClassVar[bool] = False
+    """Whether the rule compares or bounds values, so that it is not defined on complex tensors."""
     joins: ClassVar[bool] = False
     """Whether the rule must see both forms added up (not linear in relevance, or redirecting)."""
     linear: ClassVar[bool] = True

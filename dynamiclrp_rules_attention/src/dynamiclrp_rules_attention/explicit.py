@@ -5,6 +5,8 @@ Each is the same rule as its coefficient twin, but divides by what the twin neve
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from dynamiclrp_core.errors import Unrecoverable
 from dynamiclrp_core.numerics import dot, stabilize
@@ -22,6 +24,8 @@ class SoftmaxTaylor(Rule):
     Asks for the logits. Books ``sum R - sum R_i (x_i - E_p[x])``, as its twin ``Gradient`` does.
     """
 
+    real: ClassVar[bool] = True
+
     def value(self, op: Op, *r: Tensor | None) -> Entries:
         ri, x, p = self.only(r), op.input(0), op.output()
         h = ri - p * ri.sum(op.saved.dim, keepdim=True)
@@ -34,6 +38,8 @@ class HalfSplit(Rule):
     """``R_ij = a_ij sum_k b_jk R_ik / (2 z_ik + epsilon)``: the epsilon rule on each of two live factors,
     half each (AttnLRP, proposition 3.3). The twin of ``Product`` for matrix products.
     """
+
+    real: ClassVar[bool] = True
 
     epsilon: float = Field(1e-12, ge=0)
 
