@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
+import cmath
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -207,19 +207,16 @@ def coverage(outputs: Tensors, rules: Rules | str = "default", inputs: Tensors |
 
 def _finite(r: Tensor) -> bool:
     # A sum is one kernel and finite unless an entry is not (or, rarely, it overflows: then look closer).
-    return math.isfinite(total(r)) or bool(torch.isfinite(r).all())
+    seen = r.detach().sum().item()
+    return cmath.isfinite(seen) or bool(torch.isfinite(r).all())
 
 
-def _no_autocast() -> Any:
-    stack = torch.autocast("cpu", enabled=False)
-    if not torch.cuda.is_available():
-        return stack
-    from contextlib import ExitStack
-
-    both = ExitStack()
-    both.enter_context(stack)
-    both.enter_context(torch.autocast("cuda", enabled=False))
-    return both
+def _no_autocast() -> ExitStack:
+    stack = ExitStack()
+    for device in ("cpu", "cuda"):
+        if torch.is_autocast_enabled(device):
+            stack.enter_context(torch.autocast(device, enabled=False))
+    return stack
 
 
 def _books(

@@ -42,7 +42,7 @@ class Linear(Rule):
     conserves: ClassVar[Conserves] = "exact"
 
     def is_backward(self, row: Row) -> bool:
-        return type(self).coefficient is Linear.coefficient and row.pull is None
+        return type(self).coefficient is Linear.coefficient
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         return op.backward(*c)
@@ -55,7 +55,7 @@ class Moving(Rule):
     """
 
     def is_backward(self, row: Row) -> bool:
-        return type(self).coefficient is Moving.coefficient and row.pull is None
+        return type(self).coefficient is Moving.coefficient
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         if op.ledger is not None and c[0] is not None:
@@ -160,6 +160,9 @@ class Adding(Rule):
 class Affine(Rule):
     """``c_in = J^T c`` for the one live factor; the added term (bias) absorbs ``sum bias * c``."""
 
+    def is_backward(self, row: Row) -> bool:
+        return type(self).coefficient is Affine.coefficient
+
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         ci = self.only(c)
         if op.ledger is not None:
@@ -204,7 +207,7 @@ class Gradient(Rule):
     cause: ClassVar[str] = "softmax"
 
     def is_backward(self, row: Row) -> bool:
-        return type(self).coefficient is Gradient.coefficient and row.pull is None
+        return type(self).coefficient is Gradient.coefficient
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         entries = op.backward(*c)

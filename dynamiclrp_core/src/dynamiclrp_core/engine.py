@@ -8,7 +8,7 @@ adds it to what is already there. That is all; the rest of this file is what a r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -108,16 +108,15 @@ class Sweep:
     def _step(self, node: Node, c: Arrived, r: Arrived | None) -> None:
         known = self.rules.kind(node)
         try:
-            if known is not None and known.direct and self.plain and r is None and node not in self.assigned:
-                # The rule is the node's own backward: it needs no view of the node.
-                edges = self.graph.edges[node]
-                wanted = self.wanted.operands(edges)
-                if True in wanted:
-                    self.used.append(known.direct)
-                    if not (known.row.part and self._add_part(node, edges[0], c)):
-                        self._send(edges, wanted, self.call(node, c))
+            short = known is not None and self.plain and r is None and node not in self.assigned
+            if known is not None and short and self._backward(node, known, c):
                 return
-            op = self.op(node) or self._missing(node)
+            op = self._ops.get(node)
+            if op is None:
+                if known is None:
+                    op = self._missing(node)
+                else:
+                    op = self._ops[node] = Op(node, known, self)
             if op is not None and True in op.wanted:
                 self._apply(op, c, r)
         except Unrecoverable as error:
@@ -126,6 +125,30 @@ class Sweep:
             raise
         except RuntimeError as error:
             raise translated(self, error, node) from error
+
+    def _backward(self, node: Node, known: Kind, c: Arrived) -> bool:
+        """The short way of rules that are the node's own backward: no choice, and mostly no ``Op``."""
+        edges = self.graph.edges[node]
+        if known.direct is not None:
+            wanted = self.wanted.operands(edges)
+            if True in wanted:
+                self.used.append(known.direct)
+                if not (known.row.part and self._add_part(node, edges[0], c)):
+                    self._send(edges, wanted, self.call(node, c))
+            return True
+        if known.single is None or not self.same or len(c) != 1:
+            return False
+        live, only = self.live.operands(edges), cast(Tensor, c[0])
+        if live.count(True) != 1:
+            return False
+        self.used.append(known.single)
+        if only.numel() < ROWS_PAY and sum([edge[0] is not None for edge in edges]) == 1:
+            self._send(edges, live, self.call(node, c))  # frozen weights: it makes nothing else
+            return True
+        op, i = self.op(node), live.index(True)
+        assert op is not None
+        self._arrive(edges[i], op.pull(only, i))
+        return True
 
     def _apply(self, op: Op, c: Arrived, r: Arrived | None) -> None:
         """The rule of ``op`` on what has arrived."""

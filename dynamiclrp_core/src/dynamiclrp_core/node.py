@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -83,6 +84,21 @@ def leaf(node: Node) -> Tensor | None:
     return held.variable if type(node) is _functions.AccumulateGrad else None
 
 
+class _Backward(threading.local):
+    """A graph of one node per thread, and what its backward is to do: a stack, for a run within a run."""
+
+    def __init__(self) -> None:
+        with torch.inference_mode(False), torch.enable_grad():
+            self.end = torch.zeros((), requires_grad=True, device="cpu").view(())
+            self.one = torch.ones((), device="cpu")
+        self.todo: list[Callable[[], None]] = []
+        todo = self.todo
+        self.end.register_hook(lambda _: todo[-1]())
+
+
+_backward = _Backward()
+
+
 def inside_backward(f: Callable[[], T]) -> T:
     """Run ``f`` inside a small backward of its own.
 
@@ -93,14 +109,15 @@ def inside_backward(f: Callable[[], T]) -> T:
     under coefficient rules, two under rules that ask for values. A backward of our own, and not the
     model's, so that the user's backward still works afterwards.
     """
-    with torch.inference_mode(False), torch.enable_grad():
-        end = torch.zeros((), requires_grad=True, device="cpu").view(())
-        one = torch.ones((), device="cpu")
     box: list[T] = []
-    end.register_hook(lambda _: box.append(f()))
-    # What torch.autograd.backward(end) comes to, at a third of its price. Not autograd.grad(end, start):
-    # naming inputs makes every node called inside skip its outputs.
-    Variable._execution_engine.run_backward(
-        (end,), (one,), False, False, (), allow_unreachable=True, accumulate_grad=True
-    )
+    mine = _backward
+    mine.todo.append(lambda: box.append(f()))
+    try:
+        # torch.autograd.backward(end) at a third of its price. Not autograd.grad(end, start): naming
+        # inputs makes every node called inside skip its outputs.
+        Variable._execution_engine.run_backward(
+            (mine.end,), (mine.one,), True, False, (), allow_unreachable=True, accumulate_grad=True
+        )
+    finally:
+        mine.todo.pop()
     return box[0]

@@ -256,7 +256,7 @@ class Op:
     def live_factors(self) -> int:
         """How many of the multiplied operands are live."""
         live = self.live
-        return sum(live[i] for i in self.row.factors)
+        return sum([live[i] for i in self.row.factors])
 
     @property
     def live_bias(self) -> bool:

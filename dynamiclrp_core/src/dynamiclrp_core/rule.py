@@ -80,7 +80,7 @@ class Rule(BaseModel):
         return self.coefficient(op, *c)
 
     def is_backward(self, row: Row) -> bool:
-        """Whether ``coefficient`` is the node's own backward, books aside, on every node of ``row``.
+        """Whether ``coefficient`` is the node's own backward for the operands that are wanted, books aside.
 
         True only for the very method it speaks of: a subclass may override that and inherit this.
         """
@@ -190,16 +190,21 @@ class Kind:
     """What a table knows of one node type: its row, its cases, where autograd saves its operands.
 
     ``fields``: for each operand of the row the saved field, or None. ``rule``: the rule, where there
-    is no choice. ``direct``: that rule, if all it does is to call the node's own backward.
+    is no choice. ``direct``: that rule, if all it does is to call the node's own backward. ``single``:
+    the rule where one operand alone is live, if all it does then is to pull that operand's gradient.
     """
 
-    __slots__ = ("cases", "direct", "fields", "row", "rule")
+    __slots__ = ("cases", "direct", "fields", "row", "rule", "single")
 
     def __init__(self, node: Node, row: Row, rules: Rules) -> None:
         self.row = row
         self.cases = rules.cases(row)
-        self.rule = self.cases[0][1] if self.cases[0][0] is None else None
-        self.direct = self.rule if self.rule is not None and self.rule.is_backward(row) else None
+        last, rule = self.cases[-1]
+        others = [None if m is None else m.__name__ for m, _ in self.cases[:-1]]
+        backward = last is None and rule.is_backward(row)
+        self.rule = rule if last is None and not others else None
+        self.direct = rule if backward and not others and row.pull is None else None
+        self.single = rule if backward and others in ([], ["bilinear"]) and row.pull is not None else None
         names = () if row.variadic else row.operands
         self.fields = tuple(n if hasattr(type(node), "_saved_" + n) else None for n in names)
 
