@@ -13,7 +13,7 @@ from .ledger import total
 from .node import Address, kind, metadata
 from .numerics import dot, fit
 from .op import Op
-from .rule import Entries, Rule, Value
+from .rule import Entries, Value
 
 if TYPE_CHECKING:
     from .engine import Arrived, Sweep
@@ -54,14 +54,6 @@ def translated(sweep: Sweep, error: RuntimeError, node: Node) -> Exception:
         return error
     path = " -> ".join(kind(n) for n in sweep.graph.path(node)[-6:])
     return BadRule(f"the rule of {where} failed: {text}\n  reached through: {path}")
-
-
-def only_real(op: Op, rule: Rule) -> BadRule:
-    where = f"{kind(op.node)} (output shape {tuple(op.shape)})"
-    return BadRule(
-        f"{type(rule).__name__} on {where} is not defined on complex tensors: it compares or bounds values.\n"
-        '  cure: rules="default", or override this node by a linear rule'
-    )
 
 
 def located(sweep: Sweep, error: Unrecoverable) -> Unrecoverable:

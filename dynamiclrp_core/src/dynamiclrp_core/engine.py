@@ -16,7 +16,7 @@ from torch.autograd.graph import Node
 from torch.utils.checkpoint import CheckpointError
 
 from . import node as nodes
-from .diagnosis import balance, check_finite, located, missing_rule, only_real, translated
+from .diagnosis import balance, check_finite, located, missing_rule, translated
 from .errors import (
     BadRule,
     CompiledGraph,
@@ -154,9 +154,9 @@ class Sweep:
         """The rule of ``op`` on what has arrived."""
         booked = 0 if self.ledger is None else len(self.ledger.entries)
         rule = (None if self.assigned else op.kind.rule) or self._choose(op)
-        self.used.append(rule)
         if rule.real and op.dtype.is_complex:
-            raise only_real(op, rule)
+            rule = op.row.cases[-1][1]
+        self.used.append(rule)
         if r is None:
             sent: tuple[Entries, ...] = (rule.coefficient(op, *c),)
         else:

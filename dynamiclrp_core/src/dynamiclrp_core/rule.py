@@ -56,7 +56,8 @@ class Rule(BaseModel):
     masks: ClassVar[bool] = False
     """Whether the coefficient sent on is 0 wherever the activation's output is 0 but its input not."""
     real: ClassVar[bool] = False
-    """Whether the rule compares or bounds values, so that it is not defined on complex tensors."""
+    """Whether the rule compares or bounds values. On complex tensors, which have no order, the row's own
+    default is used then, and named in ``run.rules_used``."""
     joins: ClassVar[bool] = False
     """Whether the rule must see both forms added up (not linear in relevance, or redirecting)."""
     linear: ClassVar[bool] = True
