@@ -177,7 +177,7 @@ def check_rules(
     failed = [v for v in verdicts if v.state in ("fails", "unknown")]
     records = [
         {"node": v.node, "pack": v.pack, "state": v.state, "samples": v.samples, "checks": v.checks,
-         "what": "; ".join(v.failures) or v.note}
+         "what": "; ".join([*v.failures, *(f"excused from {e}" for e in v.excused)]) or v.note}
         for v in verdicts
     ]  # fmt: skip
     told_states = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))

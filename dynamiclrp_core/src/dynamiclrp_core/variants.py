@@ -6,9 +6,12 @@ They say nothing new under another preset, so a pack's tests need them once.
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from .case import Case
 from .checks import Check
@@ -20,6 +23,21 @@ from .rule import Rules
 def check_noncontiguous(case: Case, rules: Rules) -> None:
     """The same values in other memory give the same map, where torch itself gives the same output."""
     _agree(case, case.but(style="noncontiguous"), rules, "noncontiguous")
+
+
+def check_finite(case: Case, rules: Rules) -> None:
+    """Relevance of finite outputs is finite in both forms, also where operands are 0."""
+    for style in (case.style, "zeros"):
+        here = case.but(style=style)
+        _, outputs = here.forward()
+        if not all(bool(y.isfinite().all()) for y in outputs):
+            continue
+        for seed in (None, [y.detach() for y in outputs]):
+            try:
+                found = here.run(rules, seed).relevance
+            except NonFinite as error:
+                raise AssertionError(f"{case.sample}, {style}: {str(error).splitlines()[0]}") from None
+            assert all(bool(r.isfinite().all()) for r in found), f"{case.sample}, {style}: not finite"
 
 
 def check_checkpointed(case: Case, rules: Rules) -> None:
@@ -64,7 +82,8 @@ def _near(case: Case, a: Tensor, b: Tensor) -> bool:
 def check_broadcast(case: Case, rules: Rules) -> None:
     """A live operand of size 1, which torch repeats, gets the sum of what its copies get written out."""
     tensors = [t.detach() for t in case.tensors()]
-    if len(tensors) < 2:
+    # Others do not broadcast, and kernels that do not look at their operands' sizes read past their ends.
+    if len(tensors) < 2 or not _pointwise(case):
         return
     for place, i in enumerate(case.live):
         for dim in range(tensors[i].dim()):
@@ -83,6 +102,22 @@ def check_broadcast(case: Case, rules: Rules) -> None:
             if len(here) == len(there) and all(_near(case, a, b) for a, b in zip(here, there)):
                 whole = wide.run(rules).relevance[place].sum(dim, keepdim=True)
                 case.same(f"broadcast of tensor {i}", narrow.run(rules).relevance[place], whole)
+
+
+def _pointwise(case: Case) -> bool:
+    """Whether all calls of several tensors are entry by entry, as torch itself says."""
+    with _Calls() as calls:
+        case.forward()
+    return calls.pointwise
+
+
+class _Calls(TorchDispatchMode):
+    pointwise = True
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        several = sum(isinstance(leaf, Tensor) for leaf in tree_leaves((args, kwargs))) > 1
+        self.pointwise &= not several or torch.Tag.pointwise in func.tags
+        return func(*args, **(kwargs or {}))
 
 
 def check_empty(case: Case, rules: Rules) -> None:
@@ -110,7 +145,9 @@ def check_precision(case: Case, rules: Rules) -> None:
         for rule_dtype in (None, torch.float64):
             who = f"{case.sample}: {dtype}, rules in {rule_dtype or 'it'}"
             try:
-                found = case.but(dtype=dtype, style="plain", given=None).run(rules, dtype=rule_dtype).relevance
+                found = (
+                    case.but(dtype=dtype, style="plain", given=None).run(rules, dtype=rule_dtype).relevance
+                )
             except NonFinite as error:
                 raise AssertionError(f"{who}: {str(error).splitlines()[0]}") from None
             for r in found:
