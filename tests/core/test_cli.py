@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import dynamiclrp_core as lrp
 import pytest
-from dynamiclrp_core import plugins
+from dynamiclrp_core.registry import Registry
 
 
 class Result(NamedTuple):
@@ -47,7 +47,9 @@ def dynamiclrp(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
 
 
 @pytest.fixture
-def make_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakePack]:
+def make_pack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dynamiclrp_packs: Registry
+) -> Iterator[MakePack]:
     """Installs a pack: a module and its metadata in a folder on the path. Gone afterwards."""
     site = tmp_path / "site"
     site.mkdir()
@@ -63,18 +65,11 @@ def make_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeP
         info.mkdir()
         (info / "METADATA").write_text(f"Name: dynamiclrp-rules-{name}\nVersion: {version}\n")
         (info / "entry_points.txt").write_text(f"[dynamiclrp]\n{name} = {module}\n")
-        forget()
+        dynamiclrp_packs.forget()
 
-    def forget() -> None:
-        plugins._manager.cache_clear()
-        plugins._rules.cache_clear()
-        plugins._preset.cache_clear()
-
-    forget()
     yield make
     for module in made:
         sys.modules.pop(module, None)
-    forget()
 
 
 PACK = """

@@ -1,4 +1,4 @@
-"""Wrong rows that the class check catches, family by family; every row passes it in tests/test_every_rule.py."""
+"""Wrong rows that the class check catches, family by family (right ones: tests/test_every_rule.py)."""
 
 from __future__ import annotations
 

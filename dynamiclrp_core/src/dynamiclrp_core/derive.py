@@ -25,11 +25,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .case import Case
 from .errors import Unrecoverable
 from .numerics import fit
 from .op import Op
 from .rule import Rules
-from .case import Case
 
 
 class Jacobian:

@@ -106,13 +106,14 @@ def check_broadcast(case: Case, rules: Rules) -> None:
 
 def _pointwise(case: Case) -> bool:
     """Whether all calls of several tensors are entry by entry, as torch itself says."""
-    with _Calls() as calls:
+    calls = _Calls()  # type: ignore[no-untyped-call]
+    with calls:
         case.forward()
     return calls.pointwise
 
 
 class _Calls(TorchDispatchMode):
-    pointwise = True
+    pointwise: bool = True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         several = sum(isinstance(leaf, Tensor) for leaf in tree_leaves((args, kwargs))) > 1
@@ -138,7 +139,7 @@ def check_empty(case: Case, rules: Rules) -> None:
 
 
 def check_precision(case: Case, rules: Rules) -> None:
-    """In float32 and bfloat16 (where the kernel has them) finite, also with rules in float64 on those values."""
+    """Finite in float32 and bfloat16, where the kernel has them, and with rules in float64 on them."""
     for dtype in case.sample.dtypes:
         if dtype is torch.float64:
             continue

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch.nn.functional as F
 from dynamiclrp_core.families import elementwise
 from dynamiclrp_core.node import function_tensors
