@@ -174,7 +174,7 @@ def show_coverage(
         (f"{found.coverage.fraction:.1%} of the nodes have a rule", nodes),
         (f"promises under {rules!r} with record()", statistics),
         (f"{len(lost)} nodes whose rule lacks a value without record()", lost),
-        ("note", [{"note": found.note}] if found.note else []),
+        ("values", [{"not shown": found.note}] if found.note else []),
     )
     if not found.complete:
         raise typer.Exit(1)

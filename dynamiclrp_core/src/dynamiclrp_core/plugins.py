@@ -6,7 +6,7 @@ import importlib.metadata
 import inspect
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -201,7 +201,8 @@ def _preset(name: str, packs: tuple[str, ...] | None, parameters: tuple[tuple[st
             f"preset {name!r} cannot do without {', '.join(lacking)}: lrp.preset({name!r}, {example})"
         )
     made = load_rules(packs) | known[name](**given)
-    return Rules(rows=made.rows, overrides=made.overrides, name=name, packs=made.packs)
+    rows = {n: row if row.pack else replace(row, pack=f"{name} preset") for n, row in made.rows.items()}
+    return Rules(rows=rows, overrides=made.overrides, name=name, packs=made.packs)
 
 
 def samples(packs: Sequence[str] | None = None) -> list[tuple[str, Sample]]:
