@@ -17,6 +17,7 @@ from dynamiclrp_core.samples import Sample
 from dynamiclrp_core.testing import CHECKS, Case, check_rule
 from torch import Tensor
 
+REENTRANT = "torch.utils.checkpoint.CheckpointFunction"
 SIN = Sample("SinBackward0", torch.sin)
 EXP = Sample("ExpBackward0", torch.exp)
 NEG = Sample("NegBackward0", torch.neg)
@@ -203,7 +204,7 @@ WRONG = {
     "broadcast": [own(MUL, ByCopies(), "self other")],
     "empty": [own(SIN, NotEmpty())],
     "precision": [own(SIN, Narrow())],
-    "checkpointed": [own(SIN, Held())],
+    "checkpointed": [own(SIN, Held()), Wrong(SIN, custom(REENTRANT, Doubled()))],
     "decomposed": [own(SILU, Doubled())],
     "devices": [own(SIN, Counting())],
     "family": [Wrong(EXP, linear("ExpBackward0", "self", forward=lambda op, x: x.exp()))],

@@ -12,7 +12,6 @@ import json
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -139,41 +138,12 @@ def show_coverage(
     except (ValueError, ImportError, AttributeError, OSError) as error:
         raise typer.BadParameter(f"{model!r} cannot be loaded: {error}") from error
     found = survey(forward, plugins.preset(rules))
-    nodes = [
-        {
-            "node": node,
-            "nodes": count,
-            "rule": f"refused: {found.refused[node]}" if node in found.refused else state,
-        }
-        for state, counts in (("missing", found.coverage.missing), ("covered", found.coverage.covered))
-        for node, count in sorted(counts.items())
-    ]
-    promises = found.promises
-    statistics = [] if promises is None else [{**vars(promises), "density": promises.density}]
-    lost = [
-        {
-            "node": v.node,
-            "position": v.position,
-            "value": v.what,
-            "record()": "cures it" if v.cured else "does not",
-        }
-        for v in found.lost
-    ]
     _print(
         as_json,
-        {
-            "rules": rules,
-            "fraction": found.coverage.fraction,
-            **asdict(found.coverage),
-            "refused": found.refused,
-            "promises": statistics[0] if statistics else None,
-            "unrecoverable": [asdict(v) for v in found.lost],
-            "complete": found.complete,
-            "note": found.note,
-        },
-        (f"{found.coverage.fraction:.1%} of the nodes have a rule", nodes),
-        (f"promises under {rules!r} with record()", statistics),
-        (f"{len(lost)} nodes whose rule lacks a value without record()", lost),
+        {"rules": rules, **found.as_dict()},
+        (f"{found.coverage.fraction:.1%} of the nodes have a rule", found.nodes()),
+        (f"promises under {rules!r} with record()", found.statistics()),
+        (f"{len(found.lost)} nodes whose rule lacks a value without record()", found.values()),
         ("values", [{"not shown": found.note}] if found.note else []),
     )
     if not found.complete:

@@ -6,7 +6,7 @@ import importlib.util
 import pkgutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from .captum_like import LRP
 from .engine import Arrived, Sweep
 from .errors import DynamicLRPError, InvalidInput, Unrecoverable
 from .graph import Graph
+from .listing import Record
 from .node import address, inside_backward, kind
 from .record import record
 from .refusal import refusal
@@ -60,6 +61,40 @@ class Survey:
     def complete(self) -> bool:
         """Whether every node has a rule, and every value can be had, with ``record()`` at least."""
         return not self.coverage.missing and all(lost.cured for lost in self.lost)
+
+    def nodes(self) -> list[Record]:
+        """A record per node type, those without a rule first."""
+        refused = {node: f"refused: {why}" for node, why in self.refused.items()}
+        both = (("missing", self.coverage.missing), ("covered", self.coverage.covered))
+        return [
+            {"node": node, "nodes": count, "rule": refused.get(node, state)}
+            for state, counts in both
+            for node, count in sorted(counts.items())
+        ]
+
+    def statistics(self) -> list[Record]:
+        """The promises, if they could be counted."""
+        return [] if self.promises is None else [{**vars(self.promises), "density": self.promises.density}]
+
+    def values(self) -> list[Record]:
+        """A record per lost value."""
+        told = {True: "cures it", False: "does not"}
+        return [
+            {"node": v.node, "position": v.position, "value": v.what, "record()": told[v.cured]}
+            for v in self.lost
+        ]
+
+    def as_dict(self) -> Record:
+        """All of it, for JSON."""
+        return {
+            "fraction": self.coverage.fraction,
+            **asdict(self.coverage),
+            "refused": self.refused,
+            "promises": next(iter(self.statistics()), None),
+            "unrecoverable": [asdict(v) for v in self.lost],
+            "complete": self.complete,
+            "note": self.note,
+        }
 
 
 def survey(forward: Forward, rules: Rules) -> Survey:
