@@ -95,19 +95,21 @@ def test_wheel_holds_the_package_typed_and_nothing_else(wheels: Path, package: s
         names = wheel.namelist()
     assert f"{package}/py.typed" in names
     here = {
-        f"{package}/{path.relative_to(ROOT / package / 'src' / package).as_posix()}"
-        for path in (ROOT / package / "src" / package).rglob("*")
-        if path.suffix in (".py", ".template")
+        path.relative_to(ROOT / package / "src").as_posix()
+        for path in (ROOT / package / "src").rglob("*")
+        if path.suffix in (".py", ".template", ".typed")
     }
     there = {name for name in names if ".dist-info/" not in name}
-    assert there == here | {f"{package}/py.typed"}
+    assert there == here
     assert metadata(wheels, package)["License-Expression"] == "Apache-2.0"
 
 
-def test_core_brings_the_command_and_no_pack(wheels: Path) -> None:
+def test_core_brings_the_command_the_plugin_and_no_pack(wheels: Path) -> None:
     assert entry_points(wheels, "dynamiclrp_core") == [
         "[console_scripts]",
         "dynamiclrp = dynamiclrp_core.cli:main",
+        "[pytest11]",
+        "dynamiclrp_pytest = dynamiclrp_pytest",
     ]
     required = [Requirement(r) for r in metadata(wheels, "dynamiclrp_core").get_all("Requires-Dist")]
     always = {r.name for r in required if r.marker is None}

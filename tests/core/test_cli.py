@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import dynamiclrp_core as lrp
 import pytest
-from dynamiclrp_core import plugins
+from dynamiclrp_core.families import elementwise
+from dynamiclrp_core.registry import Registry
 
 
 class Result(NamedTuple):
@@ -27,6 +28,7 @@ class Result(NamedTuple):
         return json.loads(self.out)
 
 
+STD = f"std {importlib.metadata.version('dynamiclrp-rules-std')}"
 Command = Callable[..., Result]
 MakePack = Callable[..., None]
 
@@ -47,7 +49,9 @@ def dynamiclrp(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
 
 
 @pytest.fixture
-def make_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakePack]:
+def make_pack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dynamiclrp_packs: Registry
+) -> Iterator[MakePack]:
     """Installs a pack: a module and its metadata in a folder on the path. Gone afterwards."""
     site = tmp_path / "site"
     site.mkdir()
@@ -63,18 +67,11 @@ def make_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeP
         info.mkdir()
         (info / "METADATA").write_text(f"Name: dynamiclrp-rules-{name}\nVersion: {version}\n")
         (info / "entry_points.txt").write_text(f"[dynamiclrp]\n{name} = {module}\n")
-        forget()
+        dynamiclrp_packs.forget()
 
-    def forget() -> None:
-        plugins._manager.cache_clear()
-        plugins._rules.cache_clear()
-        plugins._preset.cache_clear()
-
-    forget()
     yield make
     for module in made:
         sys.modules.pop(module, None)
-    forget()
 
 
 PACK = """
@@ -123,7 +120,7 @@ def test_rules_list_has_a_line_for_every_row(dynamiclrp: Command) -> None:
     assert result.code == 0
     title, header, *lines = result.out.splitlines()
     assert header.split() == (
-        "node family rule forward operands results form conserves pack source tested".split()
+        "node family rule forward operands results form conserves pack source tested shadows".split()
     )
     assert [line.split()[0] for line in lines] == sorted(lrp.load_rules())
     assert title.startswith(f"{len(lines)} nodes")
@@ -182,6 +179,7 @@ def dynamiclrp_samples():
         "pack": "facts 2.5",
         "source": "Someone 2020, eq. 7",
         "tested": True,
+        "shadows": "",
     }
     assert (value["forward"], value["tested"], value["operands"]) == (False, False, ["tensors*"])
     assert (value["form"], value["conserves"]) == ("value", "none")
@@ -199,6 +197,20 @@ def test_rules_list_under_a_preset(dynamiclrp: Command) -> None:
     listed = "softmax_by_hand: Gradient; gate: ScalarFunction; statistic: Held; divided: Quotient; Product"
     assert rule_of_mul() == listed
     assert rule_of_mul("--rules", "dynamiclrp") == "ProductRatio"
+    for preset, shadowed in (("default", ""), ("dynamiclrp", f"{STD}: {listed}")):
+        records = dynamiclrp("rules", "list", "--json", "--rules", preset).json
+        assert next(r["shadows"] for r in records if r["node"] == "MulBackward0") == shadowed
+
+
+def test_rules_list_tells_which_row_a_preset_puts_in_the_place_of_another(
+    dynamiclrp: Command, dynamiclrp_packs: Registry
+) -> None:
+    own = lrp.Rules.of(elementwise("NegBackward0", forward=lambda op, x: -x), name="mine")
+    dynamiclrp_packs.add("mine", presets={"mine": lambda: own})
+    records = {r["node"]: r for r in dynamiclrp("rules", "list", "--json", "--rules", "mine").json}
+    assert records["NegBackward0"]["pack"] == "mine preset"
+    assert records["NegBackward0"]["shadows"].startswith(f"{STD}: ")
+    assert records["MulBackward0"]["shadows"] == ""
 
 
 def test_an_unknown_preset_is_an_error_that_lists_the_known(dynamiclrp: Command) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from dynamiclrp_core import errors, plugins
 from dynamiclrp_core.families import elementwise
+from dynamiclrp_core.registry import Registry
 from torch import Tensor, nn
 
 
@@ -396,41 +397,24 @@ def test_duplicate_rules() -> None:
     contains(info, "SinBackward0", "one 1.0", "two 2.1", "DYNAMICLRP_PACKS")
 
 
-class Point:
-    """An installed entry point, as importlib.metadata would list it."""
-
-    class dist:
-        version = "9.9"
-
-    def __init__(self, name: str, module: Any) -> None:
-        self.name, self._module = name, module
-
-    def load(self) -> Any:
-        if isinstance(self._module, Exception):
-            raise self._module
-        return self._module
-
-
 class Pack:
     DYNAMICLRP_PACK_API = 1
 
 
-def with_packs(monkeypatch: pytest.MonkeyPatch, *points: Point) -> None:
-    monkeypatch.setattr(plugins.importlib.metadata, "entry_points", lambda group: list(points))
-    for cached in (plugins._manager, plugins._rules, plugins._preset):
-        cached.cache_clear()
-
-
 @pytest.fixture
-def packs(monkeypatch: pytest.MonkeyPatch) -> Any:
-    yield lambda *points: with_packs(monkeypatch, *points)
-    monkeypatch.undo()
-    for cached in (plugins._manager, plugins._rules, plugins._preset):
-        cached.cache_clear()
+def packs(dynamiclrp_packs: Registry) -> Any:
+    """``packs((name, module), ...)``: these are installed, and no others."""
+
+    def install(*given: tuple[str, Any]) -> None:
+        dynamiclrp_packs.only(*(name for name, _ in given))
+        for name, module in given:
+            dynamiclrp_packs.add_module(name, module, "9.9")
+
+    return install
 
 
 def test_a_pack_that_does_not_import(packs: Any) -> None:
-    packs(Point("sad", ImportError("no module named sorrow")))
+    packs(("sad", ImportError("no module named sorrow")))
     with pytest.raises(lrp.BrokenPack) as info:
         lrp.load_rules()
     contains(info, "sad 9.9", "no module named sorrow", "cure", "DYNAMICLRP_PACKS")
@@ -440,7 +424,7 @@ def test_a_pack_for_another_api(packs: Any) -> None:
     class Old:
         DYNAMICLRP_PACK_API = 0
 
-    packs(Point("old", Old))
+    packs(("old", Old))
     with pytest.raises(lrp.BrokenPack) as info:
         lrp.load_rules()
     contains(info, "old 9.9", "pack API 0", "has 1")
@@ -453,7 +437,7 @@ def test_a_pack_whose_hook_fails_or_gives_nonsense(packs: Any) -> None:
         def dynamiclrp_rules() -> Any:
             raise ValueError("oh no")
 
-    packs(Point("fails", Fails))
+    packs(("fails", Fails))
     with pytest.raises(lrp.BrokenPack) as info:
         lrp.load_rules()
     contains(info, "fails 9.9", "dynamiclrp_rules()", "oh no")
@@ -464,7 +448,7 @@ def test_a_pack_whose_hook_fails_or_gives_nonsense(packs: Any) -> None:
         def dynamiclrp_rules() -> Any:
             return ["SinBackward0"]
 
-    packs(Point("nonsense", Nonsense))
+    packs(("nonsense", Nonsense))
     with pytest.raises(lrp.BrokenPack) as info:
         lrp.load_rules()
     contains(info, "nonsense 9.9", "SinBackward0", "not a Row")
@@ -485,7 +469,7 @@ def test_two_packs_with_one_node_or_one_preset(packs: Any) -> None:
     class Same(Rows):
         pass
 
-    packs(Point("a", Rows), Point("b", Same))
+    packs(("a", Rows), ("b", Same))
     with pytest.raises(lrp.DuplicateRule) as info:
         lrp.load_rules()
     contains(info, "SinBackward0", "a 9.9", "b 9.9")

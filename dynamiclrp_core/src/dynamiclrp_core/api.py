@@ -201,7 +201,9 @@ def coverage(outputs: Tensors, rules: Rules | str = "default", inputs: Tensors |
     missing: Counter[str] = Counter()
     for node in graph.order:
         if any(edge in sweep.live for edge in graph.edges[node]):
-            (missing if sweep.kind(node) is None else covered)[kind(node)] += 1
+            known = sweep.kind(node)
+            ruled = known is not None and known.row.family != "refused"  # its rule says why there is none
+            (covered if ruled else missing)[kind(node)] += 1
     return Coverage(dict(covered), dict(missing))
 
 

@@ -25,7 +25,8 @@ from .testing import CHECKS, Case
 class Verdict:
     """What was found of one row.
 
-    ``state``: "fits"; "fails" (``failures`` says how); "not run" (no sample, or none that runs here);
+    ``excused``: checks that a sample is excused from, and why. ``state``: "fits"; "fails" (``failures`` says
+    how); "not run" (no sample, or none that runs here);
     "unknown" (this torch has no such node).
     """
 
@@ -34,6 +35,7 @@ class Verdict:
     samples: int = 0
     checks: int = 0
     failures: list[str] = field(default_factory=list)
+    excused: list[str] = field(default_factory=list)
     note: str = ""
 
     @property
@@ -71,13 +73,15 @@ def _verdict(row: Row, found: list[Sample]) -> Verdict:
         )
         return verdict
     for sample in found:
-        dtype = torch.float64 if torch.float64 in sample.dtypes else sample.dtypes[0]
+        verdict.excused += [f"{sample}, {name}: {reason}" for name, reason in sample.excused.items()]
         for live in sample.subsets():
-            case = Case(sample, live, dtype=dtype)
+            case = Case(sample, live, dtype=sample.precision)
             if problem := _not_built(case):
                 verdict.failures.append(f"{sample}: {problem}")
                 break
             for name, check in CHECKS.items():
+                if name in sample.excused:
+                    continue
                 verdict.checks += 1
                 try:
                     with warnings.catch_warnings():

@@ -9,11 +9,9 @@ from __future__ import annotations
 import difflib
 import importlib
 import json
-import pkgutil
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,15 +20,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
-from . import api, plugins
-from .captum_like import LRP
+from . import plugins
 from .docs import markdown
 from .errors import DynamicLRPError, MissingRule
 from .listing import Record, case_record, missing_records, pack_record, row_records, told
-from .record import record
 from .torch_nodes import generated
 
 app = typer.Typer(
@@ -120,43 +114,39 @@ def show_rule(node: str, rules: Preset = "default", as_json: AsJson = False) -> 
 
 @rules_app.command("coverage")
 def show_coverage(
-    factory: Annotated[str, typer.Argument(metavar="MODULE:FACTORY")],
+    model: Annotated[str, typer.Argument(metavar="MODEL")],
     rules: Preset = "default",
     layer: Annotated[str | None, typer.Option(help="Explain this submodule's output.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Which nodes of a model have a rule, and which promises the rules make on it.
+    """Which nodes of a model have a rule, which promises the rules make on it, and which values are lost.
 
+    MODEL is MODULE:FACTORY or SCRIPT.py:FACTORY, a local transformers folder, or a config.json of one.
     FACTORY() returns (model, example inputs as a tuple), or an output tensor. Modules of the
-    current folder are found too. Token ids need --layer, the name of the embedding. Exit code 1 if
-    a node has no rule; promises are not counted then.
+    current folder are found too. Token ids need --layer, the name of the embedding; a transformers model
+    is built from its config with random weights, and its word embedding is explained. Exit code 1
+    if a node has no rule, or a value is lost even under record().
     """
-    make = _load(factory)
-    table = plugins.preset(rules)
-    with torch.enable_grad(), record():
-        outputs, inputs = _forward(make(), layer)
-    found = api.coverage(outputs, table, inputs)
-    records = [
-        {"node": node, "nodes": count, "rule": state}
-        for state, counts in (("missing", found.missing), ("covered", found.covered))
-        for node, count in sorted(counts.items())
-    ]
-    statistics = []
-    if not found.missing:
-        promises = api.propagate(outputs, inputs, rules=table).promises
-        statistics = [{**vars(promises), "density": promises.density}]
+    from .survey import load, survey
+
+    try:
+        forward = load(model, layer)
+    except ModuleNotFoundError as error:
+        raise typer.BadParameter(
+            f"{model!r} cannot be loaded, module {error.name} is missing: {error}"
+        ) from error
+    except (ValueError, ImportError, AttributeError, OSError) as error:
+        raise typer.BadParameter(f"{model!r} cannot be loaded: {error}") from error
+    found = survey(forward, plugins.preset(rules))
     _print(
         as_json,
-        {
-            "rules": rules,
-            "fraction": found.fraction,
-            **asdict(found),
-            "promises": statistics[0] if statistics else None,
-        },
-        (f"{found.fraction:.1%} of the nodes have a rule", records),
-        (f"promises under {rules!r}", statistics),
+        {"rules": rules, **found.as_dict()},
+        (f"{found.coverage.fraction:.1%} of the nodes have a rule", found.nodes()),
+        (f"promises under {rules!r} with record()", found.statistics()),
+        (f"{len(found.lost)} nodes whose rule lacks a value without record()", found.values()),
+        ("values", [{"not shown": found.note}] if found.note else []),
     )
-    if found.missing:
+    if not found.complete:
         raise typer.Exit(1)
 
 
@@ -177,7 +167,7 @@ def check_rules(
     failed = [v for v in verdicts if v.state in ("fails", "unknown")]
     records = [
         {"node": v.node, "pack": v.pack, "state": v.state, "samples": v.samples, "checks": v.checks,
-         "what": "; ".join(v.failures) or v.note}
+         "what": "; ".join([*v.failures, *(f"excused from {e}" for e in v.excused)]) or v.note}
         for v in verdicts
     ]  # fmt: skip
     told_states = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
@@ -276,37 +266,3 @@ def _cell(value: Any) -> Text:
     if isinstance(value, float):
         return Text(f"{value:.3g}")
     return Text(" ".join(value) if isinstance(value, list | set) else str(value))
-
-
-# -- models ----------------------------------------------------------------------------------------
-
-
-def _load(factory: str) -> Any:
-    """What ``module:name`` names, also in the current folder."""
-    sys.path.insert(0, "")
-    try:
-        return pkgutil.resolve_name(factory)
-    except (ValueError, ImportError, AttributeError) as error:
-        raise typer.BadParameter(f"{factory!r} cannot be loaded: {error}") from error
-
-
-def _forward(made: Any, layer: str | None) -> tuple[Tensor, Sequence[Tensor] | None]:
-    """The tensor to explain, and in terms of what (None: ``propagate`` finds it)."""
-    if isinstance(made, Tensor):
-        return made, None
-    model, examples = made
-    if layer is not None:
-        through = LRP(model, layer=model.get_submodule(layer))._through_layer
-        return through(tuple(examples), (), _first_tensor)
-    leaves = [
-        x.detach().requires_grad_() if isinstance(x, Tensor) and x.is_floating_point() else x
-        for x in examples
-    ]
-    return _first_tensor(model(*leaves)), None
-
-
-def _first_tensor(output: Any) -> Tensor:
-    for leaf in tree_leaves(output):
-        if isinstance(leaf, Tensor):
-            return leaf
-    raise DynamicLRPError(f"the model gave a {type(output).__name__} without a tensor in it")

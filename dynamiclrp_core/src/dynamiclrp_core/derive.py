@@ -21,17 +21,15 @@ of its ``forward``, so that this is right around the operands and not only at th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from .case import Case
 from .errors import Unrecoverable
 from .numerics import fit
 from .op import Op
 from .rule import Rules
-from .testing import Case, sweep_of
 
 
 class Jacobian:
@@ -219,7 +217,7 @@ def check_class(case: Case, rules: Rules) -> None:
     Families without a claim (custom rules, held norms, sub-graphs) are checked by their ``forward`` alone.
     Raises AssertionError naming the sample and what does not hold.
     """
-    here, other = _met(case, rules), _met(replace(case, seed=case.seed + 1), rules)
+    here, other = _met(case, rules), _met(case.but(seed=case.seed + 1), rules)
     for op, elsewhere in zip(here, other):
         try:
             j, k = Jacobian(op), Jacobian(elsewhere)
@@ -239,12 +237,8 @@ def _nothing(j: Jacobian, other: Jacobian, digits: float) -> str:
 
 def _met(case: Case, rules: Rules) -> list[Op]:
     """The nodes of the sample's kind."""
-    tensors, outputs = case.forward()
-    sweep = sweep_of(case, rules, tensors, outputs)
     # A Function of Python cannot be asked outside of a backward.
-    generated = [node for node in sweep.graph.order if not hasattr(node, "_forward_cls")]
-    found: list[Any] = [sweep.op(node) for node in generated]
-    return [op for op in found if op is not None and op.row.node == case.sample.node and any(op.live)]
+    return [op for op in case.ops(rules)[0] if any(op.live) and not hasattr(op.node, "_forward_cls")]
 
 
 def _forward_gradient(j: Jacobian, digits: float) -> str:

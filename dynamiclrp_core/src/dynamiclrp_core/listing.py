@@ -9,7 +9,7 @@ from . import plugins
 from .errors import DynamicLRPError
 from .plugins import Pack
 from .refusal import refusal
-from .rule import Matcher, Rule, Rules
+from .rule import Matcher, Row, Rule, Rules
 from .torch_nodes import generated
 
 Record = dict[str, Any]
@@ -30,6 +30,7 @@ def _form(rule: Rule) -> str:
 def row_records(rules: Rules, nodes: Sequence[str]) -> list[Record]:
     """What ``rules list`` tells of each node: a flat record per row."""
     tested = {sample.node for _, sample in plugins.samples()}
+    installed = plugins.load_rules()
     records = []
     for row in (rules[node] for node in nodes):
         cases = rules.cases(row)
@@ -48,9 +49,18 @@ def row_records(rules: Rules, nodes: Sequence[str]) -> list[Record]:
             "pack": row.pack,
             "source": row.source or f"{type(otherwise).__module__}.{type(otherwise).__name__}",
             "tested": row.node in tested,
+            "shadows": _shadowed(row, rules, installed),
         }
         records.append(facts)
     return records
+
+
+def _shadowed(row: Row, rules: Rules, installed: Rules) -> str:
+    """The pack's row, or its rules, that the table ``rules`` puts others in the place of."""
+    own = installed.get(row.node)
+    if own is None or (own.pack == row.pack and rules.cases(row) == own.cases):
+        return ""
+    return f"{own.pack}: {told((m, type(rule).__name__) for m, rule in own.cases)}"
 
 
 def missing_records(rules: Rules) -> list[Record]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 from torch.autograd.variable import Variable
+from torch.utils.checkpoint import CheckpointError
 
 T = TypeVar("T")
 Edge = tuple[Node | None, int]
@@ -70,6 +71,15 @@ def packing(node: Node, name: str) -> str:
     if held is None or isinstance(held, Tensor):
         return ""
     return "checkpoint" if type(held).__module__ == "torch.utils.checkpoint" else "hook"
+
+
+def function_tensors(node: Node) -> tuple[Any, ...]:
+    """What a custom Function saved; anew where a checkpoint has handed it out before (Note [Checkpoints])."""
+    function: Any = node
+    try:
+        return cast("tuple[Any, ...]", function.saved_tensors)
+    except CheckpointError:
+        return inside_backward(lambda: function.saved_tensors)
 
 
 def metadata(node: Node) -> Sequence[Any]:

@@ -6,7 +6,7 @@ import importlib.metadata
 import inspect
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,17 @@ def _selected(names: Sequence[str] | None) -> Sequence[str] | None:
     return None if chosen is None else [n.strip() for n in chosen.split(",") if n.strip()]
 
 
+def entry_points() -> list[Any]:
+    """The entry points that name packs."""
+    return list(importlib.metadata.entry_points(group=GROUP))
+
+
+def forget() -> None:
+    """Look packs up again at the next use. A process does so once by itself."""
+    for cached in (_manager, _rules, _preset):
+        cached.cache_clear()
+
+
 def installed(names: Sequence[str] | None = None) -> list[Pack]:
     """Packs that entry points name, broken ones included, sorted by name.
 
@@ -53,7 +64,7 @@ def installed(names: Sequence[str] | None = None) -> list[Pack]:
 
     chosen = _selected(names)
     packs = [Pack("core", _version("dynamiclrp-core"), core_pack)]
-    points = sorted(importlib.metadata.entry_points(group=GROUP), key=lambda p: p.name)
+    points = sorted(entry_points(), key=lambda p: p.name)
     for point in points:
         if chosen is not None and point.name not in chosen:
             continue
@@ -62,6 +73,9 @@ def installed(names: Sequence[str] | None = None) -> list[Pack]:
             module = point.load()
             _check_api(point.name, version, module)
             packs.append(Pack(point.name, version, module))
+        except ModuleNotFoundError as error:
+            lacks = f"it needs the module {error.name}, which is not installed here"
+            packs.append(Pack(point.name, version, error=lacks))
         except Exception as error:
             packs.append(Pack(point.name, version, error=f"{type(error).__name__}: {error}"))
     if chosen is not None:
@@ -187,7 +201,8 @@ def _preset(name: str, packs: tuple[str, ...] | None, parameters: tuple[tuple[st
             f"preset {name!r} cannot do without {', '.join(lacking)}: lrp.preset({name!r}, {example})"
         )
     made = load_rules(packs) | known[name](**given)
-    return Rules(rows=made.rows, overrides=made.overrides, name=name, packs=made.packs)
+    rows = {n: row if row.pack else replace(row, pack=f"{name} preset") for n, row in made.rows.items()}
+    return Rules(rows=rows, overrides=made.overrides, name=name, packs=made.packs)
 
 
 def samples(packs: Sequence[str] | None = None) -> list[tuple[str, Sample]]:
@@ -195,4 +210,14 @@ def samples(packs: Sequence[str] | None = None) -> list[tuple[str, Sample]]:
     return [(pack.label, s) for pack, ss in _collect(packs, "dynamiclrp_samples").items() for s in ss]
 
 
-__all__ = ["Pack", "installed", "load_rules", "needed", "preset", "presets", "samples"]
+__all__ = [
+    "Pack",
+    "entry_points",
+    "forget",
+    "installed",
+    "load_rules",
+    "needed",
+    "preset",
+    "presets",
+    "samples",
+]

@@ -253,12 +253,16 @@ class Rules(Mapping[str, Row]):
             for row in rows:
                 if row.node in table:
                     first = table[row.node].pack
-                    names = [first.split()[0], label.split()[0]]
+                    others = [n for n in (p.split()[0] for p in packs) if n != "core"]
+                    lines = [
+                        f"  DYNAMICLRP_PACKS={','.join(n for n in others if n != left_out)}"
+                        for left_out in (label.split()[0], first.split()[0])
+                    ]
                     raise DuplicateRule(
                         f"{row.node} has a rule in two packs: {first} and {label}.\n"
                         "Order of installation must not decide a number, so neither is used. "
-                        "Choose one set of packs, for example:\n"
-                        f'  DYNAMICLRP_PACKS={names[0]}   or   lrp.load_rules(packs=("{names[1]}",))'
+                        "Choose one set of packs; these lines do, or lrp.load_rules(packs=(...)):\n"
+                        + "\n".join(lines)
                     )
                 table[row.node] = replace(row, pack=label)
         return Rules(rows=table, name="default", packs=tuple(packs))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -23,6 +23,9 @@ class Sample:
     batched  sample k of the output depends on sample k of the ``n`` tensors only
     dtypes   floating dtypes the op supports on CPU
     live     which tensors may be the input to explain; None: each alone and all together
+    excused  {check: reason}: what the op itself breaks, so that no rule could pass it (torch's gradient of an
+             embedding drops the padding's row); listed by ``rules check``
+    decomposed  the same call in smaller steps that must give the same relevance
     """
 
     node: str
@@ -33,6 +36,13 @@ class Sample:
     dtypes: tuple[torch.dtype, ...] = (torch.float64, torch.float32, torch.bfloat16)
     live: tuple[tuple[int, ...], ...] | None = None
     label: str = ""
+    excused: Mapping[str, str] = field(default_factory=dict)
+    decomposed: Callable[..., Any] | None = None
+
+    @property
+    def precision(self) -> torch.dtype:
+        """float64, or what the kernel has."""
+        return torch.float64 if torch.float64 in self.dtypes else self.dtypes[0]
 
     def __str__(self) -> str:
         return f"{self.node}{'-' + self.label if self.label else ''}"

@@ -39,6 +39,24 @@ def hidden(a: Tensor) -> Tensor:
     return a.masked_fill(first, -torch.inf)
 
 
+def softmax_by_hand(a: Tensor) -> Tensor:
+    shifted = (a - a.max(-1, keepdim=True).values).exp()
+    return shifted / shifted.sum(-1, keepdim=True)
+
+
+def log_softmax_by_hand(a: Tensor) -> Tensor:
+    return a - a.exp().sum(-1, keepdim=True).log()
+
+
+def attention_by_hand(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(-1) @ v
+
+
+def layer_norm_by_hand(x: Tensor) -> Tensor:
+    centred = x - x.mean(-1, keepdim=True)
+    return centred / (x.var(-1, keepdim=True, correction=0) + 1e-5).sqrt()
+
+
 def third(a: Tensor) -> Tensor:
     """Every third entry, to be hidden from a softmax."""
     return (torch.arange(a.numel(), device=a.device) % 3 == 0).view(a.shape)
@@ -55,11 +73,11 @@ def experts(a: Tensor, b: Tensor, tokens: int) -> Tensor:
 
 SAMPLES = (
     # -- softmax -----------------------------------------------------------------------------------
-    Sample("SoftmaxBackward0", lambda a: a.softmax(-1)),
+    Sample("SoftmaxBackward0", lambda a: a.softmax(-1), decomposed=softmax_by_hand),
     Sample("SoftmaxBackward0", lambda a: a.softmax(1), ("n 2 3",), label="inner"),
     Sample("SoftmaxBackward0", lambda a: a.softmax(0), batched=False, label="rows"),
     Sample("SoftmaxBackward0", lambda a: hidden(a).softmax(-1), label="hidden"),
-    Sample("LogSoftmaxBackward0", lambda a: a.log_softmax(-1)),
+    Sample("LogSoftmaxBackward0", lambda a: a.log_softmax(-1), decomposed=log_softmax_by_hand),
     Sample("LogSoftmaxBackward0", lambda a: a.log_softmax(1), ("n 2 3",), label="inner"),
     Sample("SafeSoftmaxBackward0", lambda a: aten._safe_softmax(a, -1)),
     Sample("SafeSoftmaxBackward0", lambda a: aten._safe_softmax(a, 1), ("n 2 3",), label="inner"),
@@ -76,7 +94,8 @@ SAMPLES = (
     Sample("GroupedMmBackward0", lambda a, b: torch._grouped_mm(a.contiguous(), b.contiguous()),
         ("n 8 8", "n 8 8"), dtypes=GROUPED_KERNEL, label="no-ends"),
     # -- layer norm --------------------------------------------------------------------------------
-    Sample("NativeLayerNormBackward0", lambda x: F.layer_norm(x, (4,)), label="plain"),
+    Sample("NativeLayerNormBackward0", lambda x: F.layer_norm(x, (4,)), label="plain",
+        decomposed=layer_norm_by_hand),
     Sample("NativeLayerNormBackward0", lambda x, w: F.layer_norm(x, (4,), w), ("n 4", "4"),
         label="weight"),
     Sample("NativeLayerNormBackward0", lambda x, b: F.layer_norm(x, (4,), None, b), ("n 4", "4"),
@@ -88,8 +107,9 @@ SAMPLES = (
     Sample("NativeLayerNormBackward0", lambda x, w, b: F.layer_norm(x, (4,), w, b, 0.1),
         ("n 2 4", "4", "4"), label="eps"),
     # -- fused attention ---------------------------------------------------------------------------
-    Sample("ScaledDotProductFlashAttentionForCpuBackward0", flash, SELF),
-    Sample("ScaledDotProductFlashAttentionForCpuBackward0", flash, CROSS, label="cross"),
+    Sample("ScaledDotProductFlashAttentionForCpuBackward0", flash, SELF, decomposed=attention_by_hand),
+    Sample("ScaledDotProductFlashAttentionForCpuBackward0", flash, CROSS, label="cross",
+        decomposed=attention_by_hand),
     Sample("ScaledDotProductFlashAttentionForCpuBackward0",
         lambda q, k, v: flash(q, k, v, is_causal=True), SELF, label="causal"),
     Sample("ScaledDotProductFlashAttentionForCpuBackward0",

@@ -30,6 +30,8 @@ def _bag(op: Op, weight: Tensor, scale: Tensor | None) -> Tensor:
 
 
 def _pull(op: Op, c: Tensor, i: int, at: Any) -> Tensor:
+    for name in ("indices", "offsets", "result3"):
+        getattr(op.saved, name)  # now: a checkpoint cannot run again inside torch.func
     # Not the node's own backward: it divides by frequency where the call asked for that.
     if i == 0:
         scale = None if op.optional(1) is None else at(1)

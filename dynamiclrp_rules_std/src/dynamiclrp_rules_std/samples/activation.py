@@ -30,7 +30,7 @@ SAMPLES = (
     Sample("TanhBackward0", lambda a: a.clone().tanh_(), label="in-place"),
     Sample("GeluBackward0", lambda a: F.gelu(a), label="erf"),
     Sample("GeluBackward0", lambda a: F.gelu(a, approximate="tanh"), label="tanh"),
-    Sample("SiluBackward0", lambda a: F.silu(a)),
+    Sample("SiluBackward0", lambda a: F.silu(a), decomposed=lambda a: a * a.sigmoid()),
     Sample("SiluBackward0", lambda a: F.silu(a.clone(), inplace=True), label="in-place"),
     Sample("MishBackward0", lambda a: F.mish(a)),
     Sample("HardswishBackward0", lambda a: F.hardswish(a * 3)),

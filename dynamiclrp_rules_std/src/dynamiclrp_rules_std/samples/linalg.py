@@ -42,7 +42,7 @@ SAMPLES = (
     Sample("DotBackward0", lambda a, b: a.dot(b), ("n", "n"), batched=False),
     Sample("DotBackward0", lambda a: a.dot(a), ("4",), batched=False, label="own"),
     # -- products with an added term ---------------------------------------------------------------
-    Sample("AddmmBackward0", addmm, LINEAR),
+    Sample("AddmmBackward0", addmm, LINEAR, decomposed=lambda b, x, w: x @ w + b),
     Sample("AddmmBackward0", addmm, ("n 3", "n 4", "4 3"), label="whole"),
     Sample("AddmmBackward0", addmm, ("1", "n 4", "4 3"), label="one"),
     Sample("AddmmBackward0", addmm, ("n 1", "n 4", "4 3"), label="column"),
