@@ -88,11 +88,11 @@ def check(program: Program, rules: Rules) -> list[str]:
     case = Recorded(program)
     if not case.outputs:
         return []
-    random_state, versions = torch.get_rng_state(), [t._version for t in (*case.inputs, *case.outputs)]
     try:
         again: list[Tensor | None] | None = Recorded(program).grads()
     except (RuntimeError, AssertionError):  # torch itself cannot, or a sample's hook ran, as it should
         again = None
+    random_state, versions = torch.get_rng_state(), [t._version for t in (*case.inputs, *case.outputs)]
     run = case.run(rules, ledger=True)
     books = run.ledger
     assert books is not None

@@ -28,6 +28,9 @@ class Stabilized(Rule):
     ``stab(z) = z + epsilon sign(z)`` with sign(0) = +1. ``clip``: ``max(|z|, epsilon) sign(z)`` instead.
     ``norm_scale``: epsilon in units of the root mean square of z over all dimensions of the node's
     output but the first. These are zennit's options and names; epsilon = 0 is LRP-0, with 0/0 = 0.
+
+    Complex contributions have no sign to keep or to split by: of a complex output the layer's default
+    applies.
     """
 
     real: ClassVar[bool] = True
@@ -37,12 +40,16 @@ class Stabilized(Rule):
     norm_scale: bool = False
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        if op.dtype.is_complex:
+            return op.row.cases[-1][1].coefficient(op, *c)
         whole = merged(op) or shifted(op) if self.merges else None
         if whole is None:
             return self.of_coefficient(op, self.only(c))
         return whole.sent(op, self._of(whole).coefficient(whole, *whole.arrived(c)))
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
+        if op.dtype.is_complex:
+            return op.row.cases[-1][1].value(op, *r)
         whole = merged(op) or shifted(op) if self.merges else None
         if whole is None:
             return self.of_value(op, self.only(r))

@@ -2,6 +2,8 @@
 
 DynamicLRP's (arXiv 2512.07010) rules for sums and products. They emit coefficients:
 ``R_i = share_i R`` with ``R = z c`` is ``c_i = z c * sign(t_i) / sum |t|``.
+
+Shares by size are of real tensors: of a complex output the op's default applies.
 """
 
 from __future__ import annotations
@@ -33,9 +35,13 @@ class Ratio(Rule):
     constants: Literal["absorb", "pass"] = "absorb"
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
+        if op.dtype.is_complex:
+            return op.row.cases[-1][1].value(op, *r)
         return self._shared(op, self.only(r), as_values=True)
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        if op.dtype.is_complex:
+            return op.row.cases[-1][1].coefficient(op, *c)
         return self._shared(op, at_least_float32(self.only(c)), as_values=False)
 
     def _shared(self, op: Op, arriving: Tensor, as_values: bool) -> Entries:
@@ -93,10 +99,14 @@ class LinearRatio(Rule):
     epsilon: float = Field(1e-11, ge=0)
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        if op.dtype.is_complex:
+            return op.row.cases[-1][1].coefficient(op, *c)
         x = op.input(0)
         return self._shared(op, x, self.only(c) * cast(Tensor, op.forward(x)))
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
+        if op.dtype.is_complex:
+            return op.row.cases[-1][1].value(op, *r)
         return self._shared(op, op.input(0), self.only(r))
 
     def _shared(self, op: Op, x: Tensor, r: Tensor) -> Entries:
@@ -122,6 +132,8 @@ class ProductRatio(Rule):
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         ci = self.only(c)
+        if op.dtype.is_complex:
+            return op.row.cases[-1][1].coefficient(op, ci)
         if op.live_factors < 2:
             return op.pulls(ci)
         shares = self._shares(op, ci * op.output())
@@ -131,6 +143,8 @@ class ProductRatio(Rule):
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
         ri = self.only(r)
+        if op.dtype.is_complex:
+            return op.row.cases[-1][1].value(op, ri)
         if op.live_factors < 2:
             return [Value(ri) if live else None for live in op.live]
         shares = self._shares(op, ri)
