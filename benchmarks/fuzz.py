@@ -40,6 +40,10 @@ class Broken(Exception):
         self.check = check
 
 
+class Refused(Exception):
+    """Torch itself cannot run the program (a complex view of a row at an odd place, say)."""
+
+
 @dataclass
 class Recorded:
     """A forward under ``record()`` and what can be explained of it."""
@@ -55,7 +59,10 @@ class Recorded:
         forward = Forward(self.program, self.trainable, self.row)
         self.inputs = forward.start()
         with record():
-            made = forward(self.inputs)
+            try:
+                made = forward(self.inputs)
+            except RuntimeError as error:
+                raise Refused(str(error)) from error
         self.outputs = [y for y in made[-self.program.outputs :] if y.requires_grad]
 
     def run(self, rules: Rules, seeds: Sequence[Tensor] | None = None, ledger: bool = False) -> Run:
@@ -136,6 +143,8 @@ def trouble(program: Program, rules: Rules) -> str:
             warnings.simplefilter("ignore")
             if unknown := check(program, rules):
                 return "not booked\n" + unknown[0]
+    except Refused:
+        return ""
     except Unrecoverable as error:
         return "refused\n" + str(error)
     except Broken as error:
@@ -234,7 +243,6 @@ def fuzz(seeds: Iterator[int], longest: int = 500, names: Sequence[str] = ()) ->
     """Check a program per seed, under ``default`` and a preset in turn (or under ``names``)."""
     report = Report()
     others = [name for name in TABLES if name != "default"]
-    warnings.simplefilter("ignore")  # of torch: a checkpoint without grad, nested tensors
     for seed in seeds:
         report.graphs += 1
         if seed % 5 == 4 and not names:

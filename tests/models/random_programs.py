@@ -8,6 +8,7 @@ step still means something, and a finding can be shrunk.
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -271,7 +272,8 @@ def drawn(seed: int, longest: int, separate: bool = False) -> Program:
         name = rng.choice(names)
         step = Step(name, _reads(catalogue()[name].sample, len(made), rng, separate), rng.getrandbits(32), region)
         try:
-            with torch.no_grad():
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a checkpoint inside a sample misses its gradients
                 y = Forward(program).step(step, made)
         except (RuntimeError, ValueError, IndexError):
             continue  # torch itself refuses such numbers

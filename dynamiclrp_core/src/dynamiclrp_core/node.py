@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 from torch.autograd.variable import Variable
+from torch.utils.checkpoint import CheckpointError
 
 T = TypeVar("T")
 Edge = tuple[Node | None, int]
@@ -121,3 +122,13 @@ def inside_backward(f: Callable[[], T]) -> T:
     finally:
         mine.todo.pop()
     return box[0]
+
+
+def saved_tensors(node: Node) -> tuple[Tensor, ...]:
+    """What a custom Function saved. See Note [Checkpoints]: within one it may have been handed out before."""
+    function: Any = node
+    try:
+        held: tuple[Tensor, ...] = function.saved_tensors
+    except CheckpointError:
+        held = inside_backward(lambda: function.saved_tensors)
+    return held

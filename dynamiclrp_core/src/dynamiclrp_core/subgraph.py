@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .node import address
+from .node import address, saved_tensors
 from .numerics import dot, times
 from .op import Op
 from .record import recorded
@@ -95,7 +95,7 @@ class Checkpoint(SubGraph):
 
     def rebuild(self, op: Op) -> tuple[Sequence[Any], Sequence[Tensor | None]]:
         node: Any = op.node
-        tensors = [t.detach().requires_grad_(t.requires_grad) for t in node.saved_tensors]
+        tensors = [t.detach().requires_grad_(t.requires_grad) for t in saved_tensors(node)]
         return run_again(op, *tensors), [t if t.requires_grad else None for t in tensors]
 
 
@@ -103,7 +103,7 @@ def run_again(op: Op, *tensors: Tensor | None) -> tuple[Any, ...]:
     """The region of a reentrant checkpoint on ``tensors``, its operands: one per edge, None as saved."""
     node: Any = op.node
     inputs = list(node.inputs)
-    for i, t, saved in zip(node.tensor_indices, tensors, node.saved_tensors):
+    for i, t, saved in zip(node.tensor_indices, tensors, saved_tensors(node)):
         inputs[i] = saved if t is None else t
     devices = getattr(node, "fwd_devices", [])
     with torch.random.fork_rng(devices=devices, enabled=node.preserve_rng_state):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch.nn.functional as F
 from dynamiclrp_core.families import elementwise
+from dynamiclrp_core.node import saved_tensors
 from dynamiclrp_core.op import Op
 from torch import Tensor
 
 
 def _kept(op: Op) -> Tensor:
     """The operand, which the Function's context kept."""
-    node: Any = op.node
-    (x,) = node.saved_tensors
+    (x,) = saved_tensors(op.node)
     return x if op.sweep.dtype is None else x.to(op.sweep.dtype)
 
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from dynamiclrp_core.defaults import Gradient, Stop
 from dynamiclrp_core.errors import Unrecoverable
 from dynamiclrp_core.families import custom
+from dynamiclrp_core.node import saved_tensors
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Entries, Row, Rule
 from torch import Tensor
@@ -138,7 +139,7 @@ def packed(
 def _varlen(op: Op, q: Tensor, k: Tensor, v: Tensor, *_: Tensor | None) -> Tensor:
     """``torch.nn.attention.varlen.varlen_attn``: a custom op, so its node keeps a context."""
     node: Any = op.node
-    ends_q, ends_k = node.saved_tensors[3:5]
+    ends_q, ends_k = saved_tensors(node)[3:5]
     left, right = node.window_size
     return packed(q, k, v, ends_q, ends_k, left, 0 if node.is_causal else right, node.scale)
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from dynamiclrp_core.errors import MissingRule, Unrecoverable
 from dynamiclrp_core.families import custom, elementwise
 from dynamiclrp_core.mark import stop_relevance
-from dynamiclrp_core.node import kind
+from dynamiclrp_core.node import kind, saved_tensors
 from dynamiclrp_core.numerics import quotient
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Row
@@ -64,7 +64,7 @@ def operands(op: Op) -> list[Tensor | None]:
 def contents(op: Op) -> Tensors:
     """What the Function saved, by argument name. Raises MissingRule for another version's number."""
     node: Any = op.node
-    fields, tensors = SAVED[op.row.node](node), node.saved_tensors
+    fields, tensors = SAVED[op.row.node](node), saved_tensors(node)
     if len(fields) != len(tensors):
         raise MissingRule(
             f"{kind(op.node)} saved {len(tensors)} tensors, and {len(fields)} are known by name: another "
@@ -198,8 +198,7 @@ def _combined(node: Any, t: Tensors, hold: Hold) -> Any:
 
 
 def _root_slope(op: Op) -> Tensor:
-    node: Any = op.node
-    x: Tensor = node.saved_tensors[0]
+    x = saved_tensors(op.node)[0]
     x = x if op.sweep.dtype is None else x.to(op.sweep.dtype)
     return quotient(x.sqrt(), x)
 
