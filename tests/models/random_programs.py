@@ -111,7 +111,7 @@ def _tame(x: Tensor, rng: random.Random) -> Tensor:
         return x.tanh()
     if how == 1:
         return x / (1 + x.abs())
-    if how == 2 and x.dim() and x.shape[-1] > 1:
+    if how == 2 and x.dim() > 1 and x.shape[-1] > 1:
         return torch.nn.functional.layer_norm(x, x.shape[-1:])
     return x * 0.5 if how == 3 else x
 

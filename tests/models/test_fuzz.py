@@ -38,6 +38,11 @@ ONCE = {
     "a mask that differed from sample to sample": ("default", Program(1030, (
         Step("MaskedSoftmaxBackward0", (0,), 1847737848),
         Step("UpsampleBicubic2DAaBackward0-down", (2,), 693555034)), inputs=2)),
+    "a scan of which only what mambalrp holds is live": ("mambalrp", Program(3071, (
+        Step("mamba_ssm.ops.triton.ssd_combined.MambaChunkScanCombinedFn", (-1, -1, 2, -1), 3312109150),
+        ), inputs=3)),
+    "winners among promised operands": ("default", Program(107, (
+        Step("ScatterReduceBackward0-amin", (2, -1), 1204086873),), inputs=3)),
 }  # fmt: skip
 
 
