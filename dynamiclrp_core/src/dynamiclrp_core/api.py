@@ -18,6 +18,7 @@ from .arguments import (
     check_settings,
     inputs_of,
     is_empty,
+    must_be_unchanged,
     must_reach,
     outputs_of,
     rules_of,
@@ -124,6 +125,7 @@ def propagate(
         )
     wanted, tensors = inputs_of(inputs, graph, "inputs")
     also, at_tensors = inputs_of(at, graph, "at") if not is_empty(at) else ([], [])
+    must_be_unchanged(graph, [*wanted, *also], [*tensors, *at_tensors])
     if not allow_unused:
         must_reach(graph, "inputs", wanted, tensors)
         must_reach(graph, "at", also, at_tensors)

@@ -7,12 +7,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 
-from .errors import DynamicLRPError, InvalidInput, InvalidSeed, NoGraph, UnreachableInput
+from .errors import (
+    DynamicLRPError,
+    InvalidInput,
+    InvalidSeed,
+    ModifiedInPlace,
+    NoGraph,
+    UnreachableInput,
+)
 from .graph import Graph
 from .node import Address, address, kind, leaf, metadata
 from .numerics import raised
 from .plugins import preset
+from .record import recordings
 from .rule import Rules, Value
 
 Tensors = Tensor | Sequence[Tensor]
@@ -115,6 +124,38 @@ def must_reach(graph: Graph, name: str, wanted: Sequence[Address], tensors: Sequ
                 "not depend on it, or it was detached or replaced (x = x.to(...)) before use.\n"
                 "  cure: pass the tensor the forward used, or allow_unused=True for zeros"
             )
+
+
+def must_be_unchanged(graph: Graph, wanted: Sequence[Address], tensors: Sequence[Tensor | None]) -> None:
+    """Raises ModifiedInPlace for a leaf that was written to after the forward, where anything can tell.
+
+    Relevance is ``x * c`` with the x of the forward, and the caller's x is all there is. A version above 0
+    is a reason to look: what ``record()`` saw, and what the nodes that read x saved of it.
+    """
+    for i, (a, t) in enumerate(zip(wanted, tensors)):
+        if t is None or t.grad_fn is not None or t.is_inference() or not t._version:
+            continue
+        readers = [n for n in graph.inner if any([child is a.node for child, _ in graph.edges[n]])]
+        seen = {v for r in recordings() for n in readers if (v := r.version(t, n)) is not None}
+        if (seen and t._version not in seen) or any([_saved_before(n, t) for n in readers]):
+            raise ModifiedInPlace(
+                f"input {i} (shape {tuple(t.shape)}) was changed in place after the forward.\n"
+                "  cure: run the forward again, or write out of place"
+            )
+
+
+def _saved_before(node: Node, t: Tensor) -> bool:
+    """Whether ``node`` saved ``t`` itself, and torch says that it has changed since."""
+    for name in dir(node):
+        if name.startswith("_raw_saved_"):
+            try:
+                held = getattr(node, name).data
+                if isinstance(held, Tensor) and held.data_ptr() == t.data_ptr():
+                    getattr(node, name.removeprefix("_raw"))
+            except (RuntimeError, AttributeError) as error:
+                if "modified by an inplace operation" in str(error):
+                    return True
+    return False
 
 
 def seeds_of(
