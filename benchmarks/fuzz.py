@@ -67,9 +67,7 @@ class Recorded:
         self.outputs = [y for y in made[-self.program.outputs :] if y.requires_grad]
 
     def run(self, rules: Rules, seeds: Sequence[Tensor] | None = None, ledger: bool = False) -> Run:
-        return propagate(
-            self.outputs, self.inputs, seeds, rules=rules, allow_unused=True, ledger=ledger
-        )
+        return propagate(self.outputs, self.inputs, seeds, rules=rules, allow_unused=True, ledger=ledger)
 
     def grads(self) -> list[Tensor | None]:
         ones = [torch.ones_like(y) for y in self.outputs]
@@ -199,7 +197,9 @@ def against_reference(seed: int, longest: int) -> tuple[int, str]:
         run = explained(squashed(program), model, seed, ledger=True)
         assert run.ledger is not None
         slow = reference.explain(squashed(program), model, start(seed))
-        return apart(run.relevance, [slow], max(run.ledger.scale, 1.0)) or ("" if run.ledger.closed else str(run.ledger))
+        return apart(run.relevance, [slow], max(run.ledger.scale, 1.0)) or (
+            "" if run.ledger.closed else str(run.ledger)
+        )
 
     what = seen(program)
     while what:
@@ -234,7 +234,7 @@ class Report:
     def __str__(self) -> str:
         lines = [
             f"{self.graphs} programs of {self.ops} ops, {self.slow} of them against the slow dictionary; "
-            f"{self.runs} (program, preset) pairs checked, {sum(self.refused.values())} of them with a refusal"
+            f"{self.runs} (program, preset) pairs, {sum(self.refused.values())} of them with a refusal"
         ]
         lines += [f"  {n}x {text}" for text, n in self.refused.most_common(20)]
         lines += [f"\nFOUND under {rules}\n{text}" for (rules, _), text in self.found.items()]

@@ -1,4 +1,4 @@
-"""Bad input, drawn: always an error with its cure, or the right numbers; and nothing of the caller's changed."""
+"""Bad input, drawn: an error with its cure or the right numbers, and nothing of the caller's changed."""
 
 from __future__ import annotations
 

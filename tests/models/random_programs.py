@@ -270,7 +270,9 @@ def drawn(seed: int, longest: int, separate: bool = False) -> Program:
         if rng.random() < 0.15:
             region = 0 if region else len(steps) + 1
         name = rng.choice(names)
-        step = Step(name, _reads(catalogue()[name].sample, len(made), rng, separate), rng.getrandbits(32), region)
+        step = Step(
+            name, _reads(catalogue()[name].sample, len(made), rng, separate), rng.getrandbits(32), region
+        )
         try:
             with torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a checkpoint inside a sample misses its gradients

@@ -35,7 +35,9 @@ def _listed(given: Any, name: str, error: type[DynamicLRPError]) -> list[Any]:
     if isinstance(given, Tensor):
         return [given]
     if not isinstance(given, Iterable):
-        raise error(f"{name} is a {type(given).__name__}, not a tensor or a sequence of tensors.\n  cure: {name}=tensor, or a tuple of them")
+        raise error(
+            f"{name} is a {type(given).__name__}, not a tensor or a sequence of tensors.\n  cure: {name}=tensor, or a tuple of them"
+        )
     return list(given)
 
 
@@ -76,8 +78,8 @@ def inputs_of(inputs: Tensors | None, graph: Graph, name: str) -> tuple[list[Add
         if x.layout != torch.strided and x.grad_fn is None:
             raise InvalidInput(
                 f"{name}[{i}] (shape {tuple(x.shape)}) is a leaf of layout {x.layout}: relevance belongs to "
-                "entries, and a sparse tensor has only some.\n  cure: explain the dense x, and make the sparse "
-                "one of it in the forward"
+                "entries, and a sparse tensor has only some.\n"
+                "  cure: explain the dense x, and make the sparse one of it in the forward"
             )
         if not (x.is_floating_point() or x.is_complex()):
             raise InvalidInput(
