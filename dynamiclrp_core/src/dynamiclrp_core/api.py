@@ -13,14 +13,23 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .arguments import Tensors, inputs_of, is_empty, must_reach, outputs_of, seeds_of
+from .arguments import (
+    Tensors,
+    check_settings,
+    inputs_of,
+    is_empty,
+    must_be_unchanged,
+    must_reach,
+    outputs_of,
+    rules_of,
+    seeds_of,
+)
 from .engine import OnMissing, Sweep
 from .errors import NonFinite
 from .graph import Graph
 from .ledger import Ledger, total
 from .node import Address, address, inside_backward, kind, metadata
 from .numerics import raised, times
-from .plugins import preset
 from .rule import Rule, Rules, Value
 from .statistics import Promises
 
@@ -101,8 +110,10 @@ def propagate(
     Frees nothing and changes nothing: ``y.backward()`` works afterwards; no hook of yours runs.
 
     Raises NoGraph, InvalidSeed, InvalidInput, UnreachableInput, MissingRule, Unrecoverable, FreedGraph,
-    ModifiedInPlace, CompiledGraph, NonFinite.
+    ModifiedInPlace, CompiledGraph, NonFinite; TypeError for ``rules``, ``on_missing`` or ``dtype`` of
+    another kind.
     """
+    check_settings(on_missing, dtype)
     roots = outputs_of(outputs)
     graph = Graph([address(y) for y in roots])
     if len(graph.order) > DEEP and (depth := graph.depth()) > DEEP:
@@ -114,12 +125,13 @@ def propagate(
         )
     wanted, tensors = inputs_of(inputs, graph, "inputs")
     also, at_tensors = inputs_of(at, graph, "at") if not is_empty(at) else ([], [])
+    must_be_unchanged(graph, [*wanted, *also], [*tensors, *at_tensors])
     if not allow_unused:
         must_reach(graph, "inputs", wanted, tensors)
         must_reach(graph, "at", also, at_tensors)
     known = {address(y): y for y in roots}
     known |= {a: t for a, t in zip([*wanted, *also], [*tensors, *at_tensors]) if t is not None}
-    table = preset(rules) if isinstance(rules, str) else rules
+    table = rules_of(rules)
     seeds = seeds_of(roots, output_relevance, dtype, create_graph)
 
     def swept(check: bool = False) -> Sweep:
@@ -195,7 +207,7 @@ def coverage(outputs: Tensors, rules: Rules | str = "default", inputs: Tensors |
     """Which nodes of the graph of ``outputs`` the ``rules`` cover, without propagating anything."""
     graph = Graph([address(y) for y in outputs_of(outputs)])
     wanted, _ = inputs_of(inputs, graph, "inputs")
-    table = preset(rules) if isinstance(rules, str) else rules
+    table = rules_of(rules)
     sweep = Sweep(graph, wanted, (), table, {})
     covered: Counter[str] = Counter()
     missing: Counter[str] = Counter()

@@ -7,35 +7,50 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 
-from .errors import DynamicLRPError, InvalidInput, InvalidSeed, NoGraph, UnreachableInput
+from .errors import (
+    DynamicLRPError,
+    InvalidInput,
+    InvalidSeed,
+    ModifiedInPlace,
+    NoGraph,
+    UnreachableInput,
+)
 from .graph import Graph
 from .node import Address, address, kind, leaf, metadata
 from .numerics import raised
-from .rule import Value
+from .plugins import preset
+from .record import recordings
+from .rule import Rules, Value
 
 Tensors = Tensor | Sequence[Tensor]
 
 
 def is_empty(tensors: Tensors) -> bool:
-    return not isinstance(tensors, Tensor) and len(tensors) == 0
+    return isinstance(tensors, Sequence) and len(tensors) == 0
 
 
 def _listed(given: Any, name: str, error: type[DynamicLRPError]) -> list[Any]:
     if isinstance(given, Tensor):
         return [given]
     if not isinstance(given, Iterable):
-        raise error(f"{name} is a {type(given).__name__}, not a tensor or a sequence of tensors")
+        raise error(
+            f"{name} is a {type(given).__name__}, not a tensor or a sequence of tensors.\n"
+            f"  cure: {name}=tensor, or a tuple of them"
+        )
     return list(given)
 
 
 def outputs_of(outputs: Tensors) -> list[Tensor]:
     given = _listed(outputs, "outputs", NoGraph)
     if not given:
-        raise NoGraph("outputs is empty: pass at least one tensor")
+        raise NoGraph("outputs is empty.\n  cure: pass at least one tensor")
     for i, y in enumerate(given):
         if not isinstance(y, Tensor):
-            raise NoGraph(f"output {i} is a {type(y).__name__}, not a tensor: pick one, e.g. out.logits")
+            raise NoGraph(
+                f"output {i} is a {type(y).__name__}, not a tensor.\n  cure: pick one, e.g. out.logits"
+            )
         if not y.requires_grad:
             cause = (
                 "it was computed in inference mode"
@@ -54,10 +69,19 @@ def inputs_of(inputs: Tensors | None, graph: Graph, name: str) -> tuple[list[Add
         return _found_inputs(graph)
     given = _listed(inputs, name, InvalidInput)
     if not given:
-        raise InvalidInput(f"{name} is empty: pass the tensors to explain, or None")
+        raise InvalidInput(f"{name} is empty.\n  cure: pass the tensors to explain, or None")
     for i, x in enumerate(given):
         if not isinstance(x, Tensor):
-            raise InvalidInput(f"{name}[{i}] is a {type(x).__name__}, not a tensor")
+            raise InvalidInput(
+                f"{name}[{i}] is a {type(x).__name__}, not a tensor.\n"
+                "  cure: pass tensors that the forward used, with x.requires_grad_() before it"
+            )
+        if x.layout != torch.strided and x.grad_fn is None:
+            raise InvalidInput(
+                f"{name}[{i}] (shape {tuple(x.shape)}) is a leaf of layout {x.layout}: relevance belongs to "
+                "entries, and a sparse tensor has only some.\n"
+                "  cure: explain the dense x, and make the sparse one of it in the forward"
+            )
         if not (x.is_floating_point() or x.is_complex()):
             raise InvalidInput(
                 f"{name}[{i}] has dtype {x.dtype} (token ids?): relevance needs a tensor with a gradient."
@@ -105,6 +129,38 @@ def must_reach(graph: Graph, name: str, wanted: Sequence[Address], tensors: Sequ
             )
 
 
+def must_be_unchanged(graph: Graph, wanted: Sequence[Address], tensors: Sequence[Tensor | None]) -> None:
+    """Raises ModifiedInPlace for a leaf that was written to after the forward, where anything can tell.
+
+    Relevance is ``x * c`` with the x of the forward, and the caller's x is all there is. A version above 0
+    is a reason to look: what ``record()`` saw, and what the nodes that read x saved of it.
+    """
+    for i, (a, t) in enumerate(zip(wanted, tensors)):
+        if t is None or t.grad_fn is not None or t.is_inference() or not t._version:
+            continue
+        readers = [n for n in graph.inner if any([child is a.node for child, _ in graph.edges[n]])]
+        seen = {v for r in recordings() for n in readers if (v := r.version(t, n)) is not None}
+        if (seen and t._version not in seen) or any([_saved_before(n, t) for n in readers]):
+            raise ModifiedInPlace(
+                f"input {i} (shape {tuple(t.shape)}) was changed in place after the forward.\n"
+                "  cure: run the forward again, or write out of place"
+            )
+
+
+def _saved_before(node: Node, t: Tensor) -> bool:
+    """Whether ``node`` saved ``t`` itself, and torch says that it has changed since."""
+    for name in dir(node):
+        if name.startswith("_raw_saved_"):
+            try:
+                held = getattr(node, name).data
+                if isinstance(held, Tensor) and held.data_ptr() == t.data_ptr():
+                    getattr(node, name.removeprefix("_raw"))
+            except (RuntimeError, AttributeError) as error:
+                if "modified by an inplace operation" in str(error):
+                    return True
+    return False
+
+
 def seeds_of(
     roots: Sequence[Tensor],
     given: Tensor | Sequence[Tensor | None] | None,
@@ -115,7 +171,9 @@ def seeds_of(
     if given is not None:
         seeds = _listed(given, "output_relevance", InvalidSeed)
     if len(seeds) != len(roots):
-        raise InvalidSeed(f"{len(seeds)} seeds for {len(roots)} outputs: pass one each, None for R = y")
+        raise InvalidSeed(
+            f"{len(seeds)} seeds for {len(roots)} outputs.\n  cure: pass one each, None for R = y"
+        )
     made: list[tuple[Address, Tensor | Value]] = []
     for i, (y, seed) in enumerate(zip(roots, seeds)):
         if seed is None:
@@ -123,16 +181,44 @@ def seeds_of(
             made.append((address(y), torch.full_like(y, one, dtype=raised(y.dtype, dtype)).detach()))
             continue
         if not isinstance(seed, Tensor):
-            raise InvalidSeed(f"output_relevance[{i}] is a {type(seed).__name__}, not a tensor")
+            raise InvalidSeed(
+                f"output_relevance[{i}] is a {type(seed).__name__}, not a tensor.\n"
+                "  cure: a tensor of the output's shape (zeros but for what you ask for), or None for R = y"
+            )
         for what, of_seed, of_y in (
             ("shape", tuple(seed.shape), tuple(y.shape)),
             ("device", seed.device, y.device),
+            ("layout", seed.layout, y.layout),
         ):
             if of_seed != of_y:
-                raise InvalidSeed(f"output_relevance[{i}] has {what} {of_seed}, its output {of_y}")
+                raise InvalidSeed(
+                    f"output_relevance[{i}] has {what} {of_seed}, its output {of_y}.\n"
+                    "  cure: make it with torch.zeros_like(output)"
+                )
         if not (seed.is_floating_point() or (seed.is_complex() and y.is_complex())):
             raise InvalidSeed(
-                f"output_relevance[{i}] has dtype {seed.dtype}: relevance is a floating point number"
+                f"output_relevance[{i}] has dtype {seed.dtype}: relevance is a floating point number.\n"
+                "  cure: seed.to(output.dtype)"
             )
         made.append((address(y), Value(seed if create_graph else seed.detach())))
     return made
+
+
+def rules_of(rules: Rules | str) -> Rules:
+    """The table that ``rules`` names."""
+    if isinstance(rules, str):
+        return preset(rules)
+    if not isinstance(rules, Rules):
+        raise TypeError(
+            f"rules is a {type(rules).__name__}, not a preset's name or Rules.\n"
+            '  cure: rules="default", or lrp.load_rules() | lrp.override(...)'
+        )
+    return rules
+
+
+def check_settings(on_missing: str, dtype: torch.dtype | None) -> None:
+    """Raises TypeError for what no run can be made with."""
+    if on_missing not in ("error", "pass", "stop"):
+        raise TypeError(f"on_missing={on_missing!r}.\n  cure: 'error', 'pass' or 'stop'")
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise TypeError(f"dtype={dtype}: rules divide.\n  cure: a floating point dtype, or None")

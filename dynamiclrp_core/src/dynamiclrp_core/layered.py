@@ -28,6 +28,9 @@ class Stabilized(Rule):
     ``stab(z) = z + epsilon sign(z)`` with sign(0) = +1. ``clip``: ``max(|z|, epsilon) sign(z)`` instead.
     ``norm_scale``: epsilon in units of the root mean square of z over all dimensions of the node's
     output but the first. These are zennit's options and names; epsilon = 0 is LRP-0, with 0/0 = 0.
+
+    Complex contributions have no sign to keep or to split by: of a complex output the layer's default
+    applies.
     """
 
     real: ClassVar[bool] = True

@@ -193,7 +193,10 @@ def preset(name: str, **parameters: Any) -> Rules:
 def _preset(name: str, packs: tuple[str, ...] | None, parameters: tuple[tuple[str, Any], ...]) -> Rules:
     known = presets(packs)
     if name not in known:
-        raise DynamicLRPError(f"no preset {name!r}; there are: {', '.join(sorted(known))}")
+        raise DynamicLRPError(
+            f"no preset {name!r}; there are: {', '.join(sorted(known))}.\n"
+            "  cure: one of these, or Rules of your own"
+        )
     given = dict(parameters)
     if lacking := [p for p in needed(known[name]) if p not in given]:
         example = ", ".join(f"{p}=..." for p in lacking)

@@ -2,6 +2,8 @@
 
 DynamicLRP's (arXiv 2512.07010) rules for sums and products. They emit coefficients:
 ``R_i = share_i R`` with ``R = z c`` is ``c_i = z c * sign(t_i) / sum |t|``.
+
+Shares by size are of real tensors: of a complex output the op's default applies.
 """
 
 from __future__ import annotations

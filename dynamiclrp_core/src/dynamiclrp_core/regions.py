@@ -149,6 +149,11 @@ def moved(start: Tensor, through: Sequence[Op]) -> Tensor:
     return index
 
 
+def _pairs(o: Op) -> bool:
+    """Whether the move is between complex entries and the two reals of each, which numbers cannot follow."""
+    return any(o.dtype.is_complex != metadata(n)[nr].dtype.is_complex for n, nr in o.edges if n is not None)
+
+
 def same_index_map(op: Op, region: Region) -> bool:
     """Push an arange through the moves: do all paths bring entry k of x to the same place?"""
     sweep = op.sweep
@@ -159,7 +164,7 @@ def same_index_map(op: Op, region: Region) -> bool:
     for o in [*reversed(ops), op]:
         arriving = [maps[e] for e, live in zip(o.edges, o.live) if live]
         if o.row.family == "moving":
-            if len(arriving) != 1 or o.row.shift is not None:
+            if len(arriving) != 1 or o.row.shift is not None or _pairs(o):
                 return False
             made = o.forward(arriving[0])
             for nr, part in enumerate(made if isinstance(made, tuple) else (made,)):

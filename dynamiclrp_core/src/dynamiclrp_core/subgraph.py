@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .node import address, function_tensors
+from .graph import Graph
+from .node import Address, address, function_tensors
 from .numerics import dot, times
 from .op import Op
 from .record import recorded
@@ -54,12 +55,11 @@ class SubGraph(Rule):
         with torch.enable_grad(), recorded() as held:
             outputs, operands = self.rebuild(op)
         pairs = [(address(o), s) for o, s in zip(outputs, seeds) if s is not None and _tracked(o)]
-        for o, s in zip(outputs, seeds):
-            if op.ledger is not None and s is not None and not _tracked(o):  # made of constants alone
-                op.book("constants", s.relevance.sum() if isinstance(s, Value) else dot(o, s))
         wanted = [None if t is None or not w else address(t) for t, w in zip(operands, op.wanted)]
         live = [t for t, w in zip(wanted, op.live) if t is not None and w]
         also = [t for t, w in zip(wanted, op.live) if t is not None and not w]
+        if op.ledger is not None:
+            self._book_constants(op, outputs, seeds, live)
         known = {address(t): t for t in [*outputs, *operands] if _tracked(t)}
         results = op.sweep.inside(pairs, live, also, known)
         held.clear()
@@ -72,6 +72,17 @@ class SubGraph(Rule):
                 c, r, value = found
                 entries.append(c if r is None else Value(r if c is None else r + times(value, c)))
         return entries
+
+    @staticmethod
+    def _book_constants(
+        op: Op, outputs: Sequence[Any], seeds: Sequence[Entry], live: Sequence[Address]
+    ) -> None:
+        """What arrived at outputs that are made of constants alone, or of what takes no relevance."""
+        assert op.ledger is not None
+        reach = Graph([address(o) for o in outputs if _tracked(o)]).reaching(live)
+        for o, s in zip(outputs, seeds):
+            if s is not None and not (_tracked(o) and address(o) in reach):
+                op.book("constants", s.relevance.sum() if isinstance(s, Value) else dot(o, s))
 
 
 class Composite(SubGraph):

@@ -170,4 +170,7 @@ class CopyInto(Rule):
         return [None, ci]
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
-        return [None, Value(self.only(r))]
+        ri = self.only(r)
+        if op.ledger is not None and not op.live[1]:
+            op.book("constants", ri.sum())
+        return [None, Value(ri)]

@@ -103,6 +103,13 @@ def _modulo(node: str, f: Callable[..., Tensor]) -> Any:
     )
 
 
+def _remainder(op: Op, x: Tensor, y: Tensor) -> Tensor:
+    """``x - y floor(x / y)``. Torch takes the exact quotient: one that rounds up to the next is not that."""
+    rounded = x / y
+    exact = ((x - torch.remainder(x, y)) / y).round()
+    return x - y * (rounded + (exact - rounded).detach()).round()
+
+
 ROWS = (
     # -- sums with a product in them ----------------------------------------------------------------
     affine("AddcmulBackward0", "self tensor1 tensor2", factors=(1, 2), bias=0, forward=_addcmul,
@@ -132,7 +139,7 @@ ROWS = (
     _modulo("RemainderBackward0", torch.remainder),
     _modulo("FmodBackward0", torch.fmod),
     # -- made of other ops --------------------------------------------------------------------------
-    composite("RemainderBackward1", "self other", forward=lambda op, x, y: x - y * (x / y).floor()),
+    composite("RemainderBackward1", "self other", forward=_remainder),
     composite("FmodBackward1", "self other", forward=lambda op, x, y: x - y * (x / y).trunc()),
     composite("LdexpBackward0", "self other", results="result",
         forward=lambda op, x, y: x * torch.exp2(y)),

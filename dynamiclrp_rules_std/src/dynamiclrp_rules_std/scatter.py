@@ -59,7 +59,9 @@ class Reduced(Rule):
 
     def _to_winners(self, op: Op, c: Tensor) -> Entries:
         """Not the node's own backward: it counts what stood there as a winner even where it took no part."""
-        result, index, dim = op.output(), _wide_index(op), op.saved.dim
+        # Computed anew: of promised operands the winners are equal to no other result.
+        result: Tensor = op.forward(*op.inputs())
+        index, dim = _wide_index(op), op.saved.dim
         at = result.gather(dim, index)
         stood = self._counted(op, [(op.input(0) == result).to(result), None])
         written = (_like_index(op, op.input(1)) == at).to(result)

@@ -96,8 +96,8 @@ ROWS = (
     moving("UnsafeSplitWithSizesBackward0",
         forward=lambda op, x: x.split(list(op.saved.split_sizes), op.saved.dim)),
     moving("UnbindBackward0", forward=lambda op, x: x.unbind(op.saved.dim)),
-    moving("TrilBackward0", forward=lambda op, x: x.tril(op.saved.diagonal)),
-    moving("TriuBackward0", forward=lambda op, x: x.triu(op.saved.diagonal)),
+    moving("TrilBackward0", fills=True, forward=lambda op, x: x.tril(op.saved.diagonal)),
+    moving("TriuBackward0", fills=True, forward=lambda op, x: x.triu(op.saved.diagonal)),
     # -- several tensors, constants -----------------------------------------------------------------
     moving("CatBackward0", "tensors*", fills=True, forward=_cat),
     moving("StackBackward0", "tensors*", fills=True, forward=lambda op, *xs: torch.stack(xs, op.saved.dim)),
