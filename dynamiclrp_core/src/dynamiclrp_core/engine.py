@@ -142,7 +142,7 @@ class Sweep:
         if live.count(True) != 1:
             return False
         self.used.append(known.single)
-        if only.numel() < ROWS_PAY and sum([edge[0] is not None for edge in edges]) == 1:
+        if 0 < only.numel() < ROWS_PAY and sum([edge[0] is not None for edge in edges]) == 1:
             self._send(edges, live, self.call(node, c))  # frozen weights: it makes nothing else
             return True
         op, i = self.op(node), live.index(True)
