@@ -142,7 +142,8 @@ class Sweep:
         if live.count(True) != 1:
             return False
         self.used.append(known.single)
-        if only.numel() < ROWS_PAY and sum([edge[0] is not None for edge in edges]) == 1:
+        gradient = known.row.family != "norm"  # whose pull holds the statistic, as its backward does not
+        if gradient and only.numel() < ROWS_PAY and sum([edge[0] is not None for edge in edges]) == 1:
             self._send(edges, live, self.call(node, c))  # frozen weights: it makes nothing else
             return True
         op, i = self.op(node), live.index(True)
