@@ -41,6 +41,8 @@ ONCE = {
     "a scan of which only what mambalrp holds is live": ("mambalrp", Program(3071, (
         Step("mamba_ssm.ops.triton.ssd_combined.MambaChunkScanCombinedFn", (-1, -1, 2, -1), 3312109150),
         ), inputs=3)),
+    "a frozen norm on the short way, without a ledger": ("default", Program(20002, (
+        Step("MulBackward0-square", (0,), 1398778078),), inputs=2)),
     "winners among promised operands": ("default", Program(107, (
         Step("ScatterReduceBackward0-amin", (2, -1), 1204086873),), inputs=3)),
 }  # fmt: skip

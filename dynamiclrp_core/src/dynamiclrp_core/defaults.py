@@ -161,7 +161,8 @@ class Affine(Rule):
     """``c_in = J^T c`` for the one live factor; the added term (bias) absorbs ``sum bias * c``."""
 
     def is_backward(self, row: Row) -> bool:
-        return type(self).coefficient is Affine.coefficient
+        # Of a norm only its ``pull`` is: torch's backward does not hold the scale.
+        return type(self).coefficient is Affine.coefficient and row.pull is not None
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         ci = self.only(c)

@@ -142,8 +142,10 @@ class Sweep:
         if live.count(True) != 1:
             return False
         self.used.append(known.single)
-        if 0 < only.numel() < ROWS_PAY and sum([edge[0] is not None for edge in edges]) == 1:
-            self._send(edges, live, self.call(node, c))  # frozen weights: it makes nothing else
+        # Frozen weights: the node's own backward makes nothing else. (A norm's does not hold its scale.)
+        small = known.row.family == "affine" and 0 < only.numel() < ROWS_PAY
+        if small and sum([edge[0] is not None for edge in edges]) == 1:
+            self._send(edges, live, self.call(node, c))
             return True
         op, i = self.op(node), live.index(True)
         assert op is not None
