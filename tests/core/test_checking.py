@@ -10,8 +10,9 @@ import torch
 from dynamiclrp_core import checking
 from dynamiclrp_core.checking import Verdict, check_packs
 from dynamiclrp_core.families import elementwise, linear
-from dynamiclrp_core.rule import Row, Rules
+from dynamiclrp_core.rule import Row
 from dynamiclrp_core.samples import Sample
+from dynamiclrp_core.table import Rules
 
 
 @pytest.fixture

@@ -78,7 +78,8 @@ PACK = """
 from typing import ClassVar
 from dynamiclrp_core.families import custom, linear
 from dynamiclrp_core.hookspecs import hookimpl
-from dynamiclrp_core.rule import Rule, Rules
+from dynamiclrp_core.rule import Rule
+from dynamiclrp_core.table import Rules
 from dynamiclrp_core.testing import Sample
 
 DYNAMICLRP_PACK_API = 1

@@ -12,8 +12,9 @@ import pytest
 import torch
 from dynamiclrp_core import variants
 from dynamiclrp_core.families import custom, elementwise, linear, moving, product
-from dynamiclrp_core.rule import Row, Rule, Rules, Value
+from dynamiclrp_core.rule import Row, Rule, Value
 from dynamiclrp_core.samples import Sample
+from dynamiclrp_core.table import Rules
 from dynamiclrp_core.testing import CHECKS, Case, check_rule
 from torch import Tensor
 

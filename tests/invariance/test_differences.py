@@ -8,7 +8,7 @@ import dynamiclrp_core as lrp
 import pytest
 import torch
 import torch.nn.functional as F
-from dynamiclrp_core.rule import Rules
+from dynamiclrp_core.table import Rules
 
 from .table import Group, difference, explain
 

@@ -33,9 +33,10 @@ from .op import Op
 from .plugins import load_rules, preset
 from .ratio import Filter, Identity, LinearRatio, ProductRatio, Ratio
 from .record import Recording, record
-from .rule import Row, Rule, Rules, Value, override
+from .rule import Row, Rule, Value
 from .signed import AlphaBeta, Gamma, ZPlus
 from .statistics import Promises
+from .table import Rules, override
 
 __all__ = [
     "LRP",

@@ -30,8 +30,9 @@ from .graph import Graph
 from .ledger import Ledger, total
 from .node import Address, address, inside_backward, kind, metadata
 from .numerics import raised, times
-from .rule import Rule, Rules, Value
+from .rule import Rule, Value
 from .statistics import Promises
+from .table import Rules
 
 DEEP = 30_000
 

@@ -22,7 +22,8 @@ from .node import Address, address, kind, leaf, metadata
 from .numerics import raised
 from .plugins import preset
 from .record import recordings
-from .rule import Rules, Value
+from .rule import Value
+from .table import Rules
 
 Tensors = Tensor | Sequence[Tensor]
 

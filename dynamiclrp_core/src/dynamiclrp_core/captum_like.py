@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .api import Run, propagate
 from .errors import DynamicLRPError, InvalidInput
 from .record import recorded
-from .rule import Rules
+from .table import Rules
 
 Target = int | tuple[int, ...] | Tensor | list[Any] | Callable[[Any], Tensor] | None
 

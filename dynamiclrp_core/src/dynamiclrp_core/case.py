@@ -19,8 +19,9 @@ from .node import address
 from .op import Op
 from .promises import Values
 from .record import record
-from .rule import Rule, Rules
+from .rule import Rule
 from .samples import Sample, Style
+from .table import Rules
 
 Through = Literal["", "checkpoint", "reentrant checkpoint", "decomposed"]
 

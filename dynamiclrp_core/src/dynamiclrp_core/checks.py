@@ -16,7 +16,8 @@ from .errors import Unrecoverable
 from .node import Address, metadata
 from .numerics import fit
 from .op import Op
-from .rule import Entries, Rules, Value
+from .rule import Entries, Value
+from .table import Rules
 
 LOST = frozenset({"CopySlices"})
 """Nodes whose constant operands nobody keeps, record() included: what stood where was written."""

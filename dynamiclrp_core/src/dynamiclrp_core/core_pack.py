@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from .families import copying, custom
 from .hookspecs import PACK_API as DYNAMICLRP_PACK_API
 from .hookspecs import hookimpl
-from .rule import Row, Rules
+from .rule import Row
 from .subgraph import Checkpoint, ThroughHook, run_again, through_hook
+from .table import Rules
 from .writes import CopyInto, SliceWrite, written
 
 ANY = tuple(range(256))

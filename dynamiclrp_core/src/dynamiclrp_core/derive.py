@@ -29,7 +29,7 @@ from .case import Case
 from .errors import Unrecoverable
 from .numerics import fit
 from .op import Op
-from .rule import Rules
+from .table import Rules
 
 
 class Jacobian:

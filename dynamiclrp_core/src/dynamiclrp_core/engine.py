@@ -29,7 +29,8 @@ from .node import Address, Edge, inside_backward, kind
 from .numerics import fit, raised, times
 from .op import Op
 from .promises import Values
-from .rule import Entries, Kind, Rule, Rules, Value
+from .rule import Entries, Rule, Value
+from .table import Kind, Rules
 
 OnMissing = Literal["error", "pass", "stop"]
 ROWS_PAY = 2**15

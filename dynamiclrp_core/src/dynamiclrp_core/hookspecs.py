@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from .rule import Row, Rules
+from .rule import Row
+from .table import Rules
 
 if TYPE_CHECKING:
     from .samples import Sample

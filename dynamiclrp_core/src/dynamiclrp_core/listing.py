@@ -9,7 +9,8 @@ from . import plugins
 from .errors import DynamicLRPError
 from .plugins import Pack
 from .refusal import refusal
-from .rule import Matcher, Row, Rule, Rules
+from .rule import Matcher, Row, Rule
+from .table import Rules
 from .torch_nodes import generated
 
 Record = dict[str, Any]

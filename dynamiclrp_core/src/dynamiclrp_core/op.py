@@ -16,7 +16,7 @@ from .numerics import raised, vjp
 if TYPE_CHECKING:
     from .engine import Sweep
     from .ledger import Ledger
-    from .rule import Kind
+    from .table import Kind
 
 
 class Saved:

@@ -14,7 +14,8 @@ import pluggy
 
 from . import hookspecs
 from .errors import BrokenPack, DynamicLRPError
-from .rule import Row, Rules
+from .rule import Row
+from .table import Rules
 
 if TYPE_CHECKING:
     from .samples import Sample

@@ -11,8 +11,9 @@ from unittest import mock
 
 from . import plugins
 from .hookspecs import PACK_API, hookimpl
-from .rule import Row, Rules
+from .rule import Row
 from .samples import Sample
+from .table import Rules
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ from .listing import Record
 from .node import address, inside_backward, kind
 from .record import record
 from .refusal import refusal
-from .rule import Rules
 from .statistics import Promises
+from .table import Rules
 
 Forward = Callable[[], tuple[Tensor, Sequence[Tensor] | None]]
 """Gives the tensor to explain, and in terms of what (None: ``propagate`` finds it)."""

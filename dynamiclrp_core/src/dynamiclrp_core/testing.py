@@ -15,8 +15,8 @@ from .case import Case, hidden_values
 from .checks import Check
 from .errors import BrokenPack, DynamicLRPError
 from .plugins import samples
-from .rule import Rules
 from .samples import Sample
+from .table import Rules
 
 CHECKS: dict[str, Check] = {**checks.CHECKS, **variants.VARIANTS}
 """All checks by name; docs/conformance.md lists them."""

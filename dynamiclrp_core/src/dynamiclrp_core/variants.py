@@ -17,7 +17,7 @@ from .case import Case
 from .checks import Check
 from .derive import check_class
 from .errors import NonFinite
-from .rule import Rules
+from .table import Rules
 
 
 def check_noncontiguous(case: Case, rules: Rules) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from dynamiclrp_core.hookspecs import hookimpl
-from dynamiclrp_core.rule import Row, Rules
+from dynamiclrp_core.rule import Row
+from dynamiclrp_core.table import Rules
 
 from . import functions, moe, norm, sdpa, softmax
 from .presets import PRESETS, constant_weights

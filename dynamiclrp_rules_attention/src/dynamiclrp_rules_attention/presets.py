@@ -10,9 +10,10 @@ from dynamiclrp_core.layered import Epsilon
 from dynamiclrp_core.numerics import dot
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.ratio import Identity
-from dynamiclrp_core.rule import Conserves, Entries, Rule, Rules, Value, override
+from dynamiclrp_core.rule import Conserves, Entries, Rule, Value
 from dynamiclrp_core.scalar_function import RegionIdentity
 from dynamiclrp_core.signed import Gamma
+from dynamiclrp_core.table import Rules, override
 from torch import Tensor
 
 from .explicit import ExplicitAttention, HalfSplit, SoftmaxTaylor

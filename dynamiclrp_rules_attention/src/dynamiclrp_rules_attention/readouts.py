@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 from dynamiclrp_core.api import propagate
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.plugins import preset
-from dynamiclrp_core.rule import Entries, Override, Rule, Rules
+from dynamiclrp_core.rule import Entries, Rule
+from dynamiclrp_core.table import Override, Rules
 from pydantic import ConfigDict
 from torch import Tensor
 

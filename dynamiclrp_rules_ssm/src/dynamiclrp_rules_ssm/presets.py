@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from dynamiclrp_core.defaults import book_shift
 from dynamiclrp_core.op import Op
-from dynamiclrp_core.rule import Entries, Entry, Override, Rule, Rules, override
+from dynamiclrp_core.rule import Entries, Entry, Rule
 from dynamiclrp_core.signed import Gamma
+from dynamiclrp_core.table import Override, Rules, override
 from torch import Tensor
 
 from .fused import Unrolled

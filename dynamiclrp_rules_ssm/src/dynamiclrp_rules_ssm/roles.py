@@ -36,7 +36,7 @@ from dynamiclrp_core.engine import Sweep
 from dynamiclrp_core.graph import collector_paused
 from dynamiclrp_core.node import Edge, metadata, signed
 from dynamiclrp_core.op import Op
-from dynamiclrp_core.rule import Kind
+from dynamiclrp_core.table import Kind
 from torch.autograd.graph import Node
 
 from .states import Group, Pair, contracted_axes, keeps_axes

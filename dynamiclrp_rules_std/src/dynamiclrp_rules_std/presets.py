@@ -14,8 +14,9 @@ from dynamiclrp_core.backprop import DeconvReLU, GuidedReLU, PlainGradient, Smoo
 from dynamiclrp_core.first_layer import Bound, Flat, ZBox, first_layer
 from dynamiclrp_core.layered import Epsilon
 from dynamiclrp_core.ratio import Filter, Identity, LinearRatio, ProductRatio, Ratio
-from dynamiclrp_core.rule import Rule, Rules, override
+from dynamiclrp_core.rule import Rule
 from dynamiclrp_core.signed import AlphaBeta, Bias, Gamma, ZPlus
+from dynamiclrp_core.table import Rules, override
 
 Constants = Literal["absorb", "pass"]
 
