@@ -139,18 +139,14 @@ class Sweep:
             return True
         if known.single is None or not self.same or len(c) != 1:
             return False
-        live, only = self.live.operands(edges), cast(Tensor, c[0])
-        if live.count(True) != 1:
+        op = self._ops.get(node)
+        if op is None:
+            op = self._ops[node] = Op(node, known, self)
+        if op.live.count(True) != 1:
             return False
+        i = op.live.index(True)
         self.used.append(known.single)
-        # Frozen weights: the node's own backward makes nothing else. (A norm's does not hold its scale.)
-        small = known.row.family == "affine" and 0 < only.numel() < ROWS_PAY
-        if small and sum([edge[0] is not None for edge in edges]) == 1:
-            self._send(edges, live, self.call(node, c))
-            return True
-        op, i = self.op(node), live.index(True)
-        assert op is not None
-        self._arrive(edges[i], op.pull(only, i))
+        self._arrive(edges[i], op.pull(cast(Tensor, c[0]), i))
         return True
 
     def _apply(self, op: Op, c: Arrived, r: Arrived | None) -> None:

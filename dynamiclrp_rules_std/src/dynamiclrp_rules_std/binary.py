@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from dynamiclrp_core.errors import Unrecoverable
 from dynamiclrp_core.families import affine, composite, custom, elementwise, homogeneous, softmax
-from dynamiclrp_core.numerics import dot, secant
+from dynamiclrp_core.numerics import dot, quotient, secant
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Entries, Entry, Rule
 from dynamiclrp_core.secants import SecantIn
@@ -107,7 +107,7 @@ def _remainder(op: Op, x: Tensor, y: Tensor) -> Tensor:
     """``x - y floor(x / y)``. Torch takes the exact quotient: one that rounds up to the next is not that."""
     rounded = x / y
     exact = ((x - torch.remainder(x, y)) / y).round()
-    return x - y * (rounded + (exact - rounded).detach()).round()
+    return x - y * (rounded * quotient(exact, rounded).detach()).round()
 
 
 ROWS = (
