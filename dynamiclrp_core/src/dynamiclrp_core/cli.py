@@ -245,24 +245,35 @@ def _print(as_json: bool, data: Any, *tables: tuple[str, Sequence[Record]]) -> N
     if as_json:
         print(json.dumps(data, indent=1, default=sorted))  # a set becomes a list
         return
-    # Into a file or a pipe: one record, one line.
-    console = Console(width=None if sys.stdout.isatty() else 2000, highlight=False)
     for title, records in tables:
-        if not records:
-            continue
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-        for name in records[0]:
-            table.add_column(name, overflow="fold")
-        for each in records:
-            table.add_row(*map(_cell, each.values()))
-        console.print(table)
+        if records:
+            rows = [list(records[0]), *([_cell(value) for value in each.values()] for each in records)]
+            (_folded if sys.stdout.isatty() else _lines)(title, rows)
 
 
-def _cell(value: Any) -> Text:
+def _folded(title: str, rows: list[list[str]]) -> None:
+    """A table for the eye: long cells are folded to the width of the terminal."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for name in rows[0]:
+        table.add_column(name, overflow="fold")
+    for row in rows[1:]:
+        table.add_row(*map(Text, row))
+    Console(highlight=False).print(table)
+
+
+def _lines(title: str, rows: list[list[str]]) -> None:
+    """Into a file or a pipe: one record, one line."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    print(title)
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+def _cell(value: Any) -> str:
     if isinstance(value, bool):
-        return Text("yes" if value else "no")
+        return "yes" if value else "no"
     if isinstance(value, dict):
-        return Text(", ".join(f"{n} {name}" for name, n in value.items()))
+        return ", ".join(f"{n} {name}" for name, n in value.items())
     if isinstance(value, float):
-        return Text(f"{value:.3g}")
-    return Text(" ".join(value) if isinstance(value, list | set) else str(value))
+        return f"{value:.3g}"
+    return " ".join(value) if isinstance(value, list | set) else str(value)
