@@ -35,7 +35,9 @@ def test_something_is_inserted() -> None:
     assert y.grad_fn is not None and y.grad_fn.name() == "CloneBackward0"
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(
+    max_examples=250, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.filter_too_much]
+)
 @given(st.sampled_from(SPELLINGS), choices)
 @example((GROUPS[0], "x * sigmoid"), [6])
 def test_anywhere(which: tuple[Group, str], chosen: list[int]) -> None:
@@ -56,3 +58,16 @@ def test_anywhere(which: tuple[Group, str], chosen: list[int]) -> None:
         assume("view" not in str(error))  # of what is no longer contiguous
         raise
     agree(made, expected, 1e-4)
+
+
+@pytest.mark.xfail(strict=True, reason="the renormalised top k of a softmax is not seen through every copy")
+def test_a_copy_within_a_router() -> None:
+    """Found by drawing: with a copy after its calls, this router is a quotient and no softmax."""
+    (group,) = [g for g in GROUPS if g.name == "router weights of the top k"]
+    live, constants = group.tensors(torch.float32)
+
+    def inserted(*tensors: Tensor) -> Tensor:
+        with Inserting([1]):
+            return group.spellings["normalised"](*tensors)
+
+    agree(explain(inserted, live, constants), explain(group.spellings["normalised"], live, constants), 1e-4)
