@@ -5,7 +5,8 @@ from __future__ import annotations
 import dynamiclrp_core as lrp
 import pytest
 import torch
-from dynamiclrp_core import engine
+from dynamiclrp_core import zero_rows
+from dynamiclrp_core.zero_rows import ExplainedRows
 from torch import Tensor, nn
 
 
@@ -28,16 +29,16 @@ class Mixer(nn.Module):
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows each product was cut down to."""
     found: list[int] = []
-    plain = engine.Sweep.explained_rows
+    plain = ExplainedRows.__call__
 
-    def explained_rows(self: engine.Sweep, c: Tensor) -> Tensor | None:
+    def explained_rows(self: ExplainedRows, c: Tensor) -> Tensor | None:
         rows = plain(self, c)
         if rows is not None:
             found.append(len(rows))
         return rows
 
-    monkeypatch.setattr(engine.Sweep, "explained_rows", explained_rows)
-    monkeypatch.setattr(engine, "ROWS_PAY", 0)
+    monkeypatch.setattr(ExplainedRows, "__call__", explained_rows)
+    monkeypatch.setattr(zero_rows, "ROWS_PAY", 0)
     return found
 
 
@@ -56,7 +57,7 @@ def test_one_explained_position(rules: str, where: tuple[int, int], counted: lis
     found = explained()
     assert counted[:2] == [1, 1], "head and last layer: one row of fourteen"
     counted.clear()
-    engine.ROWS_PAY = 10**9
+    zero_rows.ROWS_PAY = 10**9
     expected = explained()
     assert not counted
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
@@ -65,13 +66,13 @@ def test_one_explained_position(rules: str, where: tuple[int, int], counted: lis
 
 def test_a_dense_seed_is_looked_at_once(counted: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
-    counting = engine.Sweep.explained_rows
+    counting = ExplainedRows.__call__
 
-    def looked(self: engine.Sweep, c: Tensor) -> Tensor | None:
-        looks.append(self.sparse)
+    def looked(self: ExplainedRows, c: Tensor) -> Tensor | None:
+        looks.append(not self.over)
         return counting(self, c)
 
-    monkeypatch.setattr(engine.Sweep, "explained_rows", looked)
+    monkeypatch.setattr(ExplainedRows, "__call__", looked)
     x = torch.randn(2, 7, 5, requires_grad=True)
     lrp.relevance(Mixer()(x), x)
     assert not counted and looks == [True] + [False] * (len(looks) - 1) and len(looks) > 2
@@ -86,3 +87,12 @@ def test_the_derivative_of_a_map_keeps_rows_that_happen_to_be_zero(counted: list
     (g,) = torch.autograd.grad(r.sum(), s)
     assert not counted
     torch.testing.assert_close(g, (x @ w).sum(1, keepdim=True).detach())
+
+
+def test_complex_rows(counted: list[int]) -> None:
+    """Complex numbers have no largest."""
+    x = torch.randn(6, 5, dtype=torch.complex128, requires_grad=True)
+    w = torch.randn(5, 4, dtype=torch.complex128)
+    (r,) = lrp.relevance((x @ w)[2], x)
+    assert counted == [1]
+    assert r[2].abs().sum() > 0 and not r[[0, 1, 3, 4, 5]].any()

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import Node
 
 from .errors import (
     DynamicLRPError,
@@ -18,7 +17,7 @@ from .errors import (
     UnreachableInput,
 )
 from .graph import Graph
-from .node import Address, address, kind, leaf, metadata
+from .node import Address, address, kind, leaf, metadata, modified_since
 from .numerics import raised
 from .plugins import preset
 from .record import recordings
@@ -141,25 +140,11 @@ def must_be_unchanged(graph: Graph, wanted: Sequence[Address], tensors: Sequence
             continue
         readers = [n for n in graph.inner if any([child is a.node for child, _ in graph.edges[n]])]
         seen = {v for r in recordings() for n in readers if (v := r.version(t, n)) is not None}
-        if (seen and t._version not in seen) or any([_saved_before(n, t) for n in readers]):
+        if (seen and t._version not in seen) or any([modified_since(n, t) for n in readers]):
             raise ModifiedInPlace(
                 f"input {i} (shape {tuple(t.shape)}) was changed in place after the forward.\n"
                 "  cure: run the forward again, or write out of place"
             )
-
-
-def _saved_before(node: Node, t: Tensor) -> bool:
-    """Whether ``node`` saved ``t`` itself, and torch says that it has changed since."""
-    for name in dir(node):
-        if name.startswith("_raw_saved_"):
-            try:
-                held = getattr(node, name).data
-                if isinstance(held, Tensor) and held.data_ptr() == t.data_ptr():
-                    getattr(node, name.removeprefix("_raw"))
-            except (RuntimeError, AttributeError) as error:
-                if "modified by an inplace operation" in str(error):
-                    return True
-    return False
 
 
 def seeds_of(

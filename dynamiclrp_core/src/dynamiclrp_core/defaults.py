@@ -86,7 +86,7 @@ class Elementwise(Rule):
 
     def is_backward(self, row: Row) -> bool:
         own = type(self).coefficient is Elementwise.coefficient
-        return bool(own and row.slope is None and row.degree == 1.0 and row.pull is None)
+        return bool(own and row.slope is None and row.degree == 1.0)
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         ci = self.only(c)

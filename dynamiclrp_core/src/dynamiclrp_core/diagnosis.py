@@ -16,7 +16,8 @@ from .op import Op
 from .rule import Entries, Value
 
 if TYPE_CHECKING:
-    from .engine import Arrived, Sweep
+    from .arrivals import Arrived
+    from .engine import Sweep
 
 AMPLIFIED = 1e3
 

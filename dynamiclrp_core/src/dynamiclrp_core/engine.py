@@ -16,6 +16,7 @@ from torch.autograd.graph import Node
 from torch.utils.checkpoint import CheckpointError
 
 from . import node as nodes
+from .arrivals import Arrivals, Arrived
 from .diagnosis import balance, check_finite, located, missing_rule, translated
 from .errors import (
     BadRule,
@@ -26,18 +27,14 @@ from .errors import (
 from .graph import Graph
 from .ledger import Ledger
 from .node import Address, Edge, inside_backward, kind
-from .numerics import fit, raised, times
+from .numerics import times
 from .op import Op
 from .promises import Values
 from .rule import Entries, Rule, Value
 from .table import Kind, Rules
+from .zero_rows import ExplainedRows
 
 OnMissing = Literal["error", "pass", "stop"]
-ROWS_PAY = 2**15
-
-
-Arrived = list[Tensor | None]
-"""What has arrived at a node in one of the two forms, by output."""
 
 
 class Sweep:
@@ -67,15 +64,13 @@ class Sweep:
         self.on_missing = on_missing
         self.check = check
         self.plain = ledger is None and dtype is None and not check
-        self.sparse = True
+        self.explained_rows = ExplainedRows()
         self.values = Values(self, known)
         self.held: dict[tuple[Node, str], Any] = {}
         self.assigned: dict[Node, Rule] = {}
         self.read_out: dict[tuple[Node, int], tuple[Tensor | None, Tensor | None, Tensor]] = {}
         self.used: list[Rule] = []
-        self._coefficients: dict[Node, Arrived] = {}
-        self._values: dict[Node, Arrived] = {}
-        self._sums: set[Edge] = set()  # coefficients that are sums of ours, which nobody else holds
+        self.arrivals = Arrivals(dtype)
         self._ops: dict[Node, Op | None] = {}
 
     # -- the pass -----------------------------------------------------------------------------------
@@ -84,8 +79,8 @@ class Sweep:
         """Carry ``seeds`` down to the targets; results are in ``read_out``."""
         for edge, entry in seeds:
             if edge in self.wanted:
-                self._arrive(edge, entry)
-        coefficients, values = self._coefficients, self._values
+                self.arrivals.add(edge, entry)
+        coefficients, values = self.arrivals.coefficients, self.arrivals.values
         ops, memo = self._ops, self.values.memo
         ends = {target.node for target in self.targets}
         try:
@@ -134,7 +129,10 @@ class Sweep:
             wanted = self.wanted.operands(edges)
             if True in wanted:
                 self.used.append(known.direct)
-                if not (known.row.part and self._add_part(node, edges[0], c)):
+                op = self.op(node) if known.row.part and self.arrivals.has_sum_at(edges[0]) else None
+                if op is not None:
+                    self.arrivals.add_part(edges[0], op, cast(Tensor, c[0]))
+                else:
                     self._send(edges, wanted, self.call(node, c))
             return True
         if known.single is None or not self.same or len(c) != 1:
@@ -146,13 +144,13 @@ class Sweep:
             return False
         i = op.live.index(True)
         self.used.append(known.single)
-        self._arrive(edges[i], op.pull(cast(Tensor, c[0]), i))
+        self.arrivals.add(edges[i], op.pull(cast(Tensor, c[0]), i))
         return True
 
     def _apply(self, op: Op, c: Arrived, r: Arrived | None) -> None:
         """The rule of ``op`` on what has arrived."""
         booked = 0 if self.ledger is None else len(self.ledger.entries)
-        rule = (None if self.assigned else op.kind.rule) or self._choose(op)
+        rule = self.rule_of(op)
         if rule.real and op.dtype.is_complex:
             rule = op.row.cases[-1][1]
         self.used.append(rule)
@@ -179,53 +177,7 @@ class Sweep:
     def _send(self, edges: Sequence[Edge], wanted: Sequence[bool], entries: Entries) -> None:
         for edge, entry, is_wanted in zip(edges, entries, wanted):
             if is_wanted and entry is not None:
-                self._arrive(edge, entry)
-
-    def _arrive(self, edge: Edge, entry: Tensor | Value) -> None:
-        """Add ``entry`` to what ``edge`` has received, in the receiver's shape and dtype."""
-        node, nr = edge
-        assert node is not None
-        metadata = node._input_metadata
-        shape, dtype = tuple(metadata[nr].shape), self.dtype or metadata[nr].dtype
-        here = self._coefficients.get(node)
-        if here is None:
-            here = self._coefficients[node] = [None] * len(metadata)
-        if isinstance(entry, Value):
-            here = self._values.setdefault(node, [None] * len(metadata))
-            own = raised(metadata[nr].dtype, self.dtype)
-            r = fit(entry.relevance, shape, torch.promote_types(own, torch.float32))
-            have = here[nr]
-            here[nr] = r if have is None else have + r
-            return
-        if entry.dtype != dtype or entry.shape != shape:
-            entry = fit(entry, shape, raised(metadata[nr].dtype, self.dtype))
-        have = here[nr]
-        if have is None:
-            here[nr] = entry
-        elif edge in self._sums:
-            have.add_(entry)
-        else:
-            here[nr] = have + entry
-            if not torch.is_grad_enabled():
-                self._sums.add(edge)
-
-    def _add_part(self, node: Node, edge: Edge, c: Arrived) -> bool:
-        """Add ``c`` to the part of the operand that ``node`` views, if there is a sum to add it to.
-
-        A tensor that is read step by step gets one sum; the node's own backward would make a tensor of
-        zeros for every step: time quadratic in the steps.
-        """
-        receiver, nr = edge
-        assert receiver is not None
-        have = self._coefficients.get(receiver, (None,) * (nr + 1))[nr]
-        (only,), op = c, self.op(node)
-        if have is None or only is None or op is None or torch.is_grad_enabled():
-            return False
-        if edge not in self._sums:
-            self._sums.add(edge)
-            have = self._coefficients[receiver][nr] = have.clone(memory_format=torch.contiguous_format)
-        op.forward(have).add_(only)
-        return True
+                self.arrivals.add(edge, entry)
 
     def _read(self, node: Node, c: Arrived, r: Arrived | None) -> None:
         for nr, ci in enumerate(c):
@@ -274,8 +226,8 @@ class Sweep:
         made = ops[node] = None if found is None else Op(node, found, self)
         return made
 
-    def _choose(self, op: Op) -> Rule:
-        """The rule a matcher has fixed, or the first of the row whose matcher holds."""
+    def rule_of(self, op: Op) -> Rule:
+        """The rule of a node: the one a matcher has fixed, or the first of its row whose matcher holds."""
         if self.assigned and op.node in self.assigned:
             return self.assigned[op.node]
         known = op.kind
@@ -290,30 +242,9 @@ class Sweep:
                 return rule
         raise missing_rule(self, op.node, "none of the matchers of its row holds")
 
-    def rule_of(self, op: Op) -> Rule:
-        """The rule a node gets, for those that must know how a neighbour behaves."""
-        return self._choose(op)
-
     def assign(self, node: Node, rule: Rule) -> None:
         """Fix the rule of a node still to come (a matcher has seen what it is part of)."""
         self.assigned[node] = rule
-
-    def explained_rows(self, c: Tensor) -> Tensor | None:
-        """Rows of the matrix ``c`` that are not all zero, if most are: products may skip the rest.
-
-        One explained position of a language model leaves all but one row of the head and of the last
-        block zero. Relevance only spreads on its way down, so the first dense matrix ends the search;
-        a few rows tell it, and a matrix below ``ROWS_PAY`` entries is not worth a look.
-        """
-        if not self.sparse or c.dim() != 2 or c.numel() < ROWS_PAY or c.requires_grad:
-            return None
-        few = c[:: max(1, c.shape[0] // 8)]
-        if int((few != 0).any(1).sum()) * 2 > few.shape[0]:
-            self.sparse = False
-            return None
-        # Largest and smallest entry: fifteen times faster than to compare and reduce.
-        rows = ((c.amax(1) != 0) | (c.amin(1) != 0)).nonzero().squeeze(1)
-        return rows if rows.numel() * 2 <= c.shape[0] else None
 
     def _missing(self, node: Node) -> Op | None:
         if not any([edge in self.wanted for edge in self.graph.edges[node]]):

@@ -82,6 +82,20 @@ def function_tensors(node: Node) -> tuple[Any, ...]:
         return inside_backward(lambda: function.saved_tensors)
 
 
+def modified_since(node: Node, t: Tensor) -> bool:
+    """Whether ``node`` saved ``t`` itself, and torch says that ``t`` was written to since."""
+    for name in dir(node):
+        if name.startswith("_raw_saved_"):
+            try:
+                held = getattr(node, name).data
+                if isinstance(held, Tensor) and held.data_ptr() == t.data_ptr():
+                    getattr(node, name.removeprefix("_raw"))
+            except (RuntimeError, AttributeError) as error:
+                if "modified by an inplace operation" in str(error):
+                    return True
+    return False
+
+
 def metadata(node: Node) -> Sequence[Any]:
     """Shape, dtype and device of each forward output of ``node``."""
     return cast(Sequence[Any], node._input_metadata)

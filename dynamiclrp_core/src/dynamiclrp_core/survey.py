@@ -18,8 +18,9 @@ from torch.utils._pytree import tree_leaves
 
 from . import api
 from .arguments import inputs_of, seeds_of
+from .arrivals import Arrived
 from .captum_like import LRP
-from .engine import Arrived, Sweep
+from .engine import Sweep
 from .errors import DynamicLRPError, InvalidInput, Unrecoverable
 from .graph import Graph
 from .listing import Record
@@ -148,7 +149,7 @@ class _DrySweep(Sweep):
             for edge in self.graph.edges[node]:
                 if edge in self.wanted and edge[0] is not None:
                     to = edge[0]._input_metadata[edge[1]]
-                    self._arrive(edge, torch.zeros(tuple(to.shape), dtype=to.dtype, device=to.device))
+                    self.arrivals.add(edge, torch.zeros(tuple(to.shape), dtype=to.dtype, device=to.device))
 
 
 # -- what to survey ----------------------------------------------------------------------------------------
