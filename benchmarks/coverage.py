@@ -81,9 +81,16 @@ def _examined(y: Tensor, call: Call, rules: str) -> Found:
 # -- tables ----------------------------------------------------------------------------------------
 
 
+def titled(found: Found) -> str:
+    """The model, and the length of its input where it is measured at several."""
+    case = MODELS[found["model"]]
+    several = [m.title for m in MODELS.values()].count(case.title) > 1
+    return f"{case.title}, {case.given}" if several else case.title
+
+
 def promised(found: Found) -> tuple[object, ...]:
     """A line of the first table."""
-    f, title = found, MODELS[found["model"]].title
+    f, title = found, titled(found)
     start = (title, f["preset"], f["nodes"], f"{f['covered'] / f['nodes']:.2%}", f["ops"])
     if "error" in f:
         return (*start, "error: " + f["error"].splitlines()[0], "", "", "", "", "")
@@ -93,7 +100,7 @@ def promised(found: Found) -> tuple[object, ...]:
 
 def conserved(found: Found) -> tuple[object, ...]:
     """A line of the second table."""
-    f, title = found, MODELS[found["model"]].title
+    f, title = found, titled(found)
     if "error" in f:
         return (title, f["preset"], *["-"] * 7)
     share = {k: v / f["seed"] for k, v in f["causes"].items()}

@@ -35,10 +35,16 @@ class Kept:
 
     def __init__(self, path: Path | None, *key: str) -> None:
         self.path, self.key = path, key
-        self.results: list[Found] = json.loads(path.read_text()) if path and path.exists() else []
+        self.results: list[Found] = []
+        self._read()
+
+    def _read(self) -> None:
+        if self.path is not None and self.path.exists():
+            self.results = json.loads(self.path.read_text())
 
     def add(self, *made: Found) -> None:
-        """Keep, and write at once."""
+        """Keep, and write at once; another sitting may have written meanwhile."""
+        self._read()
         again = {self._name(f) for f in made}
         self.results = [f for f in self.results if self._name(f) not in again] + list(made)
         if self.path is not None:

@@ -8,21 +8,26 @@ from multiprocessing import get_context
 from typing import Any
 
 import torch
-from measuring import Found, peak_bytes, seconds, sides, silenced
+from measuring import Found, Work, peak_bytes, sides, silenced
 from torch import Tensor, nn
 from transformer_cases import llama4
 
 CHECKPOINTS = {"none": None, "not reentrant": False, "reentrant": True}
+ROWS = (
+    ("none", "trainable"), ("not reentrant", "trainable"),
+    ("none", "frozen"), ("not reentrant", "frozen"), ("reentrant", "frozen"),
+)  # fmt: skip
 
 
 class LastLogit(nn.Module):
     """Embeddings (b, l, d) to one logit of the last position (b,); no other position's logits are made."""
 
-    def __init__(self, model: Any, reentrant: bool | None) -> None:
+    def __init__(self, model: Any, checkpoints: str) -> None:
         super().__init__()
-        self.model = model
+        self.model = model.eval()
+        reentrant = CHECKPOINTS[checkpoints]
         if reentrant is not None:
-            model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+            model.activation_checkpointing_enable({"use_reentrant": reentrant})
             model.train()  # Hugging Face checkpoints only then; Llama has no dropout
 
     def forward(self, x: Tensor) -> Tensor:
@@ -30,23 +35,35 @@ class LastLogit(nn.Module):
         return logits
 
 
-def peak_and_time(checkpoints: str, tokens: int) -> Found:
-    """Of relevance under ``default`` and of the gradient. Runs in a process of its own."""
-    torch.manual_seed(0)
-    made = llama4()
-    model = LastLogit(made, CHECKPOINTS[checkpoints])
-    x = torch.randn(1, tokens, made.config.hidden_size, requires_grad=True)
+def both(model: LastLogit, x: Tensor, checkpoints: str) -> tuple[Work, Work]:
+    """Forward and relevance; forward and gradient: by ``backward`` where reentrant checkpoints want that."""
     relevance, gradient, _ = sides(lambda: model(x), [x], "default")
-    gradient()
-    took = {"seconds": seconds(relevance), "gradient_s": seconds(gradient)}
+
+    def backward() -> object:
+        x.grad = None
+        return model(x).sum().backward()
+
+    return relevance, backward if CHECKPOINTS[checkpoints] else gradient
+
+
+def examined(checkpoints: str, weights: str, tokens: int) -> Found:
+    """Peaks of relevance and of the gradient. Runs in a process of its own."""
     silenced()
-    peaks = {"peak_mib": peak_bytes(relevance) / 2**20, "gradient_mib": peak_bytes(gradient) / 2**20}
-    layers = made.config.num_hidden_layers
-    return {"table": "long-context", "case": checkpoints, "tokens": tokens, "layers": layers, **took, **peaks}
+    torch.manual_seed(0)
+    inner = llama4().requires_grad_(weights == "trainable")
+    model, size = LastLogit(inner, checkpoints), inner.config.hidden_size
+    for work in both(model, torch.randn(1, 8, size, requires_grad=True), checkpoints):
+        work()
+    long = both(model, torch.randn(1, tokens, size, requires_grad=True), checkpoints)
+    peak, gradient = (peak_bytes(work) / 2**20 for work in long)
+    return {
+        "table": "long-context", "case": checkpoints, "weights": weights, "tokens": tokens,
+        "peak_mib": peak, "gradient_mib": gradient,
+    }  # fmt: skip
 
 
 def long_context(tokens: int = 4096) -> Iterator[Found]:
-    """A Llama-style model of 4 layers, weights trainable: a row per kind of checkpoint."""
-    for checkpoints in CHECKPOINTS:
+    """A Llama-style model of 4 layers: a row per kind of checkpoint, weights trainable or frozen."""
+    for checkpoints, weights in ROWS:
         with ProcessPoolExecutor(1, get_context("spawn")) as process:
-            yield process.submit(peak_and_time, checkpoints, tokens).result()
+            yield process.submit(examined, checkpoints, weights, tokens).result()

@@ -77,12 +77,11 @@ def interval(values: Sequence[float]) -> Found:
 
 
 def peak_bytes(work: Work) -> int:
-    """Peak of torch's CPU allocator during one call, above what was there before.
+    """Peak of torch's CPU allocator during one call (not the first), above what was there before.
 
     Counts every tensor the call makes, to the byte and the same at every run. Does not count
     weights (there before), Python objects, nor what libraries take past torch's allocator.
     """
-    work()
     gc.collect()
     with torch.profiler.profile(profile_memory=True) as profile:
         work()
@@ -101,6 +100,7 @@ def peaks(relevance: Work, frees: Work, keeps: Work) -> Found:
     Twice: ``torch.autograd.grad`` frees the graph as it goes, relevance leaves it to the caller, as
     ``retain_graph=True`` does.
     """
+    relevance(), frees()
     peak = peak_bytes(relevance)
     memory = {"over_grad": peak / peak_bytes(frees), "over_kept": peak / peak_bytes(keeps)}
     return {"peak_mib": peak / 2**20, "memory": memory}
