@@ -34,6 +34,8 @@ from .table import Kind, Rules
 
 OnMissing = Literal["error", "pass", "stop"]
 ROWS_PAY = 2**15
+STRETCH = 16  # nodes between two looks at whether a checkpoint has run again
+sequence_number = torch._C._autograd._get_sequence_nr
 
 
 Arrived = list[Tensor | None]
@@ -88,18 +90,23 @@ class Sweep:
         coefficients, values = self._coefficients, self._values
         ops, memo = self._ops, self.values.memo
         ends = {target.node for target in self.targets}
+        order, number, dropped = self.graph.inner[::-1], sequence_number(), 0
         try:
-            for node in reversed(self.graph.inner):
-                c = coefficients.pop(node, None)
-                if c is not None:
-                    r = values.pop(node, None) if values else None
-                    if node in ends:
-                        self._read(node, c, r)
-                    self._step(node, c, r)
-                if ops:
-                    ops.pop(node, None)
-                if memo:
-                    memo.pop(node, None)
+            for start in range(0, len(order), STRETCH):
+                for node in order[start : start + STRETCH]:
+                    c = coefficients.pop(node, None)
+                    if c is not None:
+                        r = values.pop(node, None) if values else None
+                        if node in ends:
+                            self._read(node, c, r)
+                        self._step(node, c, r)
+                    if ops:
+                        ops.pop(node, None)
+                    if memo:
+                        memo.pop(node, None)
+                if sequence_number() != number:  # nodes were made: a checkpoint may have run again
+                    nodes.drop_rerun(order[dropped : start + STRETCH])
+                    dropped = start + STRETCH
             for node, c in coefficients.items():  # leaves
                 self._read(node, c, values.get(node))
         finally:

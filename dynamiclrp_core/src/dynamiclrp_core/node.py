@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
@@ -15,6 +16,7 @@ from torch.utils.checkpoint import CheckpointError
 T = TypeVar("T")
 Edge = tuple[Node | None, int]
 _functions: Any = torch._C._functions
+CHECKPOINT = "torch.utils.checkpoint"
 
 
 class Address(NamedTuple):
@@ -70,7 +72,29 @@ def packing(node: Node, name: str) -> str:
     held = None if raw is None else raw.data
     if held is None or isinstance(held, Tensor):
         return ""
-    return "checkpoint" if type(held).__module__ == "torch.utils.checkpoint" else "hook"
+    return "checkpoint" if type(held).__module__ == CHECKPOINT else "hook"
+
+
+@functools.cache
+def _raw_fields(node_type: type) -> tuple[str, ...]:
+    """The fields of a node type that may be packed."""
+    return tuple(name for name in dir(node_type) if name.startswith("_raw_saved_"))
+
+
+def drop_rerun(nodes: Iterable[Node]) -> None:
+    """Forget what checkpoints have run again in this backward for fields of ``nodes`` that nobody has read.
+
+    A non-reentrant checkpoint keeps such a tensor until it is read, or as long as the graph lives: a
+    gradient reads all it needs and frees the graph, relevance does neither.
+    """
+    backward = torch._C._current_graph_task_id()
+    for node in nodes:
+        for name in _raw_fields(type(node)):
+            raw = getattr(node, name)
+            for one in raw if isinstance(raw, tuple | list) else (raw,):
+                held = None if one is None else one.data
+                if type(held).__module__ == CHECKPOINT and held.handles.get(backward) is not None:
+                    held.handles[backward] = None  # as reading it does
 
 
 def function_tensors(node: Node) -> tuple[Any, ...]:
