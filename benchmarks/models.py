@@ -162,26 +162,10 @@ class GRU(nn.Module):
         return out
 
 
-class GPT2(nn.Module):
-    """GPT-2 (124 M random weights) from embeddings to logits, of all positions or one logit of the last."""
-
-    def __init__(self, one: bool) -> None:
-        super().__init__()
-        from transformers import GPT2Config, GPT2LMHeadModel
-
-        self.model, self.one = GPT2LMHeadModel(GPT2Config()), one
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.model(inputs_embeds=x, use_cache=False).logits
-        return y[:, -1, 5] if self.one else y
-
-
 CASES = {
     "vgg16": Case("VGG16, 224 x 224", vgg16, (1, 3, 224, 224), 11),
     "resnet50": Case("ResNet-50, 224 x 224", resnet50, (1, 3, 224, 224), 11),
     "efficientnet": Case("EfficientNetV2-M, 224 x 224", efficientnet_v2_m, (1, 3, 224, 224), 11),
     "mlp21": Case("MLP, 21 layers of 64, batch 16", mlp21, (16, 64), 200),
     "gru256": Case("GRU of 32, 256 steps, batch 1", GRU, (1, 256, 16), 15),
-    "gpt2": Case("GPT-2, 128 tokens, all positions", lambda: GPT2(one=False), (1, 128, 768), 15),
-    "gpt2-one": Case("GPT-2, 128 tokens, one explained position", lambda: GPT2(one=True), (1, 128, 768), 31),
 }

@@ -1,10 +1,12 @@
-"""zennit and captum beside us, where they import (``speed.py --peers``).
+"""zennit, captum and LXT beside us, where they import (``speed.py --peers``).
 
-    pip install --no-deps zennit==0.5.1 captum==0.9.0
+    pip install --no-deps zennit==0.5.1 captum==0.9.0       # CNNs
+    pip install --no-deps lxt==2.1 && pip install transformers==4.52.4 torchvision      # transformers
 
 They work on modules, so each gets a copy of the model with its own module for sums; for zennit the batch
 norms are merged ("canonized") and the hooks set once, before anything is measured. zennit explains what we
-explain, all outputs, captum one of them.
+explain, all outputs, captum one of them. LXT's "efficient" form patches classes of transformers for good;
+here the patches are put on before each of its runs and taken off after it: all else sees the plain model.
 """
 
 from __future__ import annotations
@@ -17,10 +19,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from measuring import Work
 from models import Add
 from torch import Tensor, nn
 
-Work = Callable[[], object]
 Peer = Callable[[nn.Module, Tensor], Work]
 
 
@@ -101,11 +103,57 @@ def captum() -> dict[str, Peer]:
     return {"captum epsilon": prepare}
 
 
+def lxt() -> dict[str, Peer]:
+    """LXT efficient: the gradient of a patched model, times the input."""
+    from lxt.efficient import monkey_patch
+    from lxt.efficient.models import DEFAULT_MAP
+
+    def prepare(model: nn.Module, x: Tensor) -> Work:
+        inner: Any = model.model
+        modeling = sys.modules[type(inner).__module__]
+        targets = [modeling, *DEFAULT_MAP[modeling]]
+        plain = [dict(vars(t)) for t in targets]
+        monkey_patch(modeling)
+        patched = [dict(vars(t)) for t in targets]
+        made = copy.copy(model)
+        cls = getattr(modeling, type(inner).__name__)
+        if cls is not type(inner):  # LXT brings a BERT of its own
+            made._modules = {"model": cls(inner.config).eval()}
+            made.model.load_state_dict(inner.state_dict())
+            for p, q in zip(made.parameters(), model.parameters()):
+                p.requires_grad_(q.requires_grad)
+
+        def wear(clothes: list[dict[str, Any]], instead: list[dict[str, Any]]) -> None:
+            for target, on, off in zip(targets, clothes, instead):
+                for name in on:
+                    if name not in off or on[name] is not off[name]:
+                        setattr(target, name, on[name])
+
+        wear(plain, patched)
+
+        def work() -> object:
+            wear(patched, plain)
+            try:
+                y = made(x)
+                return torch.autograd.grad(y, x, torch.ones_like(y))[0] * x
+            finally:
+                wear(plain, patched)
+
+        return work
+
+    return {"lxt attnlrp": prepare}
+
+
+def is_peer(rules: str) -> bool:
+    """Whether ``rules`` names a peer's, not ours."""
+    return " " in rules
+
+
 @functools.cache
 def peers() -> dict[str, Peer]:
     """All peers that import; a line for each that does not."""
     found: dict[str, Peer] = {}
-    for make in (zennit, captum):
+    for make in (zennit, captum, lxt):
         try:
             found |= make()
         except ImportError as error:

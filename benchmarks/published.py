@@ -158,6 +158,8 @@ MODELS: dict[str, Published] = {
             num_layers=24, num_heads=16, feed_forward_proj="gated-gelu", tie_word_embeddings=False)), _flan),
     "deplot": Published("DePlot (Pix2Struct-base)", "384 patches, 8 target embeddings", _deplot_model,
         _deplot),
-    "mamba-130m": Published("Mamba-130m", "32 tokens", lambda: hf.MambaForCausalLM(hf.MambaConfig(
-        vocab_size=50280, hidden_size=768, num_hidden_layers=24, state_size=16)), text(32)),
+    **{f"mamba-130m{'' if steps == 16 else f'-{steps}'}": Published("Mamba-130m", f"{steps} tokens",
+        lambda: hf.MambaForCausalLM(hf.MambaConfig(
+            vocab_size=50280, hidden_size=768, num_hidden_layers=24, state_size=16)), text(steps))
+       for steps in (16, 128, 512)},
 }  # fmt: skip

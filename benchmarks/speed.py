@@ -7,366 +7,237 @@ seed of ones, runs interleaved in one process. README.md says how to read the ta
 from __future__ import annotations
 
 import argparse
-import gc
-import math
-import os
-import platform
-import threading
-import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
+from functools import partial
 from multiprocessing import get_context
-from statistics import median
-from typing import Any
+from pathlib import Path
 
-import torch
-from dynamiclrp_core import Sweep, preset, propagate, record
-from dynamiclrp_core.graph import Graph
-from dynamiclrp_core.node import address
-from models import CASES, Case
-from peers import peers
+import chains
+import models
+import transformer_cases
+from dynamiclrp_core import record
+from kept import Kept, measured, table, write_page
+from long_context import long_context
+from measuring import (
+    FEWEST,
+    Found,
+    Work,
+    circumstances,
+    interval,
+    paired_ratios,
+    peaks,
+    sides,
+    silenced,
+    verdict,
+)
+from models import Case
+from peers import is_peer, peers
 from torch import Tensor, nn
 
+CASES: dict[str, Case] = {**models.CASES, **transformer_cases.CASES}
+OTHERS = ("chain", "record", "long-context")
 RULES = ("default", "epsilon", "epsilon-plus", "gamma", "epsilon-alpha2-beta1", "dynamiclrp")
-IMAGES = ("vgg16", "resnet50", "efficientnet")
-OF_IMAGES = dict(zip(RULES, (1.02, 1.3, 1.7, 2.7, 2.7, 1.3)))
-BUDGETS = {
-    **{(case, rules): budget for case in IMAGES for rules, budget in OF_IMAGES.items()},
-    ("mlp21", "default"): 1.5,
-    ("mlp21", "epsilon"): 4.0,
-    ("gpt2", "default"): 1.02,
-    ("gpt2", "dynamiclrp"): 1.3,
-    ("gpt2-one", "default"): 0.88,
-    ("walk", ""): 2.5,
-    ("walk + scan", ""): 5.0,
-    ("beyond the kernels", ""): 6.0,
-}
-MEMORY_BUDGETS = {"default": 1.1}  # of other rules 1.3
-PEERS = ("zennit ", "captum ")
-RECORD_BUDGET = 1.05
-CHAINS = (100, 1_000, 10_000, 100_000, 1_000_000)
-FEWEST = 6  # with five values not even their range is a 95 % interval
-STACK = 512 * 2**20
+TEXT_RULES = ("default", "attnlrp", "cp-lrp", "dynamiclrp")
 
-Work = Callable[[], object]
+# (time, memory), both over the gradient's
+IMAGES = {
+    "default": (1.02, 1.1), "epsilon": (1.3, 1.3), "epsilon-plus": (1.7, 1.3), "gamma": (2.7, 1.3),
+    "epsilon-alpha2-beta1": (2.7, 1.3), "dynamiclrp": (1.3, 1.3),
+}  # fmt: skip
+DENSE = dict.fromkeys(("default", "attnlrp", "cp-lrp"), (1.02, 1.05))
+BUDGETS: dict[tuple[str, str], tuple[float, float]] = {
+    **{(case, rules): both for case in ("vgg16", "resnet50", "efficientnet")
+       for rules, both in IMAGES.items()},
+    **{(case, rules): both for case in transformer_cases.CASES if not case.endswith("-one")
+       for rules, both in DENSE.items()},
+    **{(case, "default"): (0.88, 1.05) for case in ("gpt2-one", "gpt2-512-one", "gpt2-1024-one")},
+    **{(case, "dynamiclrp"): (1.3, 1.3) for case in ("gpt2", "gpt2-512", "gpt2-1024", "bert", "vit")},
+    ("mlp21", "default"): (1.5, 1.1),
+    ("mlp21", "epsilon"): (4.0, 1.3),
+}  # fmt: skip
+PER_NODE = {"walk": 2.5, "walk + scan": 5.0, "beyond the kernels": 6.0}
+RECORD_BUDGET = 1.05
 
 
 # -- measuring -------------------------------------------------------------------------------------
 
 
-def seconds(work: Work) -> float:
-    """Wall time of one call, dropping its graph included."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+def of(model: nn.Module, x: Tensor, rules: str) -> tuple[Work, Work, Work]:
+    """``sides`` of a case; ``rules`` may be a peer's."""
+    forward = partial(model, x)
+    if is_peer(rules):
+        return peers()[rules](model, x), *sides(forward, [x], "default")[1:]
+    return sides(forward, [x], rules)
 
 
-def paired_ratios(a: Work, b: Work, pairs: int) -> list[float]:
-    """Ratios of neighbouring runs, A B A B: a slow phase of the machine hits both sides."""
-    for work in (a, b):
-        work()
-    return [seconds(a) / seconds(b) for _ in range(pairs)]
-
-
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Median and its interval of 95 % or more by order statistics; of ``FEWEST`` values at least.
-
-    The k-th smallest and k-th largest of n enclose the median unless fewer than k of n coin throws
-    fall on one side, whatever the distribution of the values.
-    """
-    ranked = sorted(values)
-    n = len(ranked)
-    k = below = 0
-    while (below := below + math.comb(n, k)) / 2**n <= 0.025:
-        k += 1
-    return median(ranked), ranked[k - 1], ranked[n - k]
-
-
-def peak_bytes(work: Work) -> int:
-    """Peak of torch's CPU allocator during one call, above what was there before.
-
-    Counts every tensor the call makes, to the byte and the same at every run. Does not count
-    weights (there before), Python objects, nor what libraries take past torch's allocator.
-    """
-    work()
-    gc.collect()
-    with torch.profiler.profile(profile_memory=True) as profile:
-        work()
-    assert profile.profiler is not None and profile.profiler.kineto_results is not None
-    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
-    now = peak = 0
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        now += event.nbytes()
-        peak = max(peak, now)
-    return peak
-
-
-def silenced() -> None:
-    """For the process that measures memory: torch's profiler chats on stderr."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-
-
-def peak_ratios(
-    name: str, weights: str, batch: int | None, rules: Sequence[str]
-) -> list[tuple[float, float]]:
-    """Peak memory of relevance over the gradient's, for each of ``rules``.
-
-    Twice: ``torch.autograd.grad`` frees the graph as it goes, relevance leaves it to the caller, as
-    ``retain_graph=True`` does.
-    """
+def memory(name: str, weights: str, batch: int | None, rules: Sequence[str]) -> list[Found]:
+    """Peaks of each of ``rules``. Runs in a process of its own."""
     model, x = CASES[name].make(trainable=weights == "trainable", batch=batch)
-    ratios = []
-    for rule in rules:
-        relevance, frees = sides(model, x, rule)
-        _, keeps = sides(model, x, rule, keep=True)
-        peak = peak_bytes(relevance)
-        ratios.append((peak / peak_bytes(frees), peak / peak_bytes(keeps)))
-    return ratios
-
-
-def verdict(low: float, budget: float | None) -> str:
-    """Met if the interval's lower end is within the budget."""
-    return "" if budget is None else f"{budget:g} " + ("met" if low <= budget else "MISSED")
-
-
-# -- models ----------------------------------------------------------------------------------------
-
-
-def sides(model: nn.Module, x: Tensor, rules: str, keep: bool = False) -> tuple[Work, Work]:
-    """Forward and relevance, forward and gradient; ``keep``: with ``retain_graph=True``.
-
-    ``default`` asks for no value. The others may ask for what autograd drops, so their forward is
-    recorded, as ``LRP(model).attribute`` does, and pays for it here. ``rules`` may be a peer's.
-    """
-    peer = peers()[rules](model, x) if rules.startswith(PEERS) else None
-    table = preset("default" if peer else rules)
-
-    def relevance() -> object:
-        with nullcontext() if rules == "default" else record() as kept:
-            y = model(x)
-        found = propagate(y, x, rules=table).relevance
-        if kept is not None:
-            kept.clear()
-        return found
-
-    def gradient() -> object:
-        y = model(x)
-        return torch.autograd.grad(y, x, torch.ones_like(y), retain_graph=keep)
-
-    return peer or relevance, gradient
+    return [peaks(*of(model, x, rule)) for rule in rules]
 
 
 def able(model: nn.Module, x: Tensor, rules: str) -> str:
     """Why a peer cannot explain the model, "" if it can."""
     try:
-        sides(model, x, rules)[0]()
+        of(model, x, rules)[0]()
     except Exception as error:  # anything may go wrong in there
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
     return ""
 
 
-def models(
-    cases: dict[str, Case], rules: Sequence[str], batch: int | None, pairs: int | None
-) -> Iterator[str]:
-    """Lines of the table: the metric per model, weights and rules."""
-    yield (
-        f"{'case':<13}{'batch':>5}  {'weights':<11}{'rules':<28}{'ratio':>7}  {'95 % interval':<18}"
-        f"{'budget':<13}{'memory':>6} {'kept':>6}  budget"
-    )
+def compared(
+    name: str, rules: Sequence[str], weights: Sequence[str], batch: int | None, pairs: int | None
+) -> Iterator[Found]:
+    """The metric of a case, by weights and rules."""
+    case = CASES[name]
     # A process of its own: once it has profiled, all that torch does there is slower.
     with ProcessPoolExecutor(1, get_context("spawn"), initializer=silenced) as other:
-        for name, case in cases.items():
-            for weights in ("trainable", "frozen"):
-                model, x = case.make(trainable=weights == "trainable", batch=batch)
-                head = f"{name:<13}{len(x):>5}  {weights:<11}"
-                able_rules = []
-                for rule in rules:
-                    if rule.startswith(PEERS) and (why := able(model, x, rule)):
-                        yield f"{head}{rule:<28}left out: {why[:110]}"
-                    else:
-                        able_rules.append(rule)
-                memory = other.submit(peak_ratios, name, weights, batch, able_rules).result()
-                for rule, (peak, kept) in zip(able_rules, memory):
-                    middle, low, high = interval(paired_ratios(*sides(model, x, rule), pairs or case.pairs))
-                    budget = BUDGETS.get((name, rule))
-                    limit = None if budget is None else MEMORY_BUDGETS.get(rule, 1.3)
-                    yield (
-                        f"{head}{rule:<28}{middle:>7.3f}  {f'[{low:.3f}, {high:.3f}]':<18}"
-                        f"{verdict(low, budget):<13}{peak:>6.3f} {kept:>6.3f}  {verdict(peak, limit)}"
-                    ).rstrip()
+        for kind in weights:
+            model, x = case.make(trainable=kind == "trainable", batch=batch)
+            shared = {"table": "models", "case": name, "batch": len(x), "weights": kind}
+            found: list[Found] = [{**shared, "rules": rule} for rule in rules]
+            for one in found:
+                if is_peer(one["rules"]) and (why := able(model, x, one["rules"])):
+                    one["error"] = why[:110]
+            good = [one for one in found if "error" not in one]
+            taken = other.submit(memory, name, kind, batch, [one["rules"] for one in good]).result()
+            for one, peak in zip(good, taken):
+                relevance, gradient, _ = of(model, x, one["rules"])
+                one |= {"time": interval(paired_ratios(relevance, gradient, pairs or case.pairs)), **peak}
+            yield from found
 
 
-def recorded(cases: dict[str, Case], pairs: int | None) -> Iterator[str]:
-    """Lines of the table: what ``record()`` adds to a forward."""
-    yield f"{'case':<13}{'weights':<11}{'record() / plain':>17}  {'95 % interval':<18}budget"
-    for name, case in cases.items():
-        for weights in ("trainable", "frozen"):
-            model, x = case.make(trainable=weights == "trainable")
+def recorded(name: str, pairs: int | None) -> Iterator[Found]:
+    """What ``record()`` adds to a forward."""
+    for kind in ("trainable", "frozen"):
+        model, x = CASES[name].make(trainable=kind == "trainable")
 
-            def with_record(model: nn.Module = model, x: Tensor = x) -> None:
-                with record() as kept:
-                    model(x)
-                kept.clear()
-
-            def plain(model: nn.Module = model, x: Tensor = x) -> None:
+        def with_record(model: nn.Module = model, x: Tensor = x) -> None:
+            with record() as kept:
                 model(x)
+            kept.clear()
 
-            middle, low, high = interval(paired_ratios(with_record, plain, pairs or case.pairs))
-            budget = verdict(low, RECORD_BUDGET if name in ("vgg16", "resnet50") else None)
-            yield (
-                f"{name:<13}{weights:<11}{middle:>17.3f}  {f'[{low:.3f}, {high:.3f}]':<18}{budget}"
-            ).rstrip()
+        ratios = paired_ratios(with_record, partial(model, x), pairs or CASES[name].pairs)
+        yield {"table": "record", "case": name, "weights": kind, "time": interval(ratios)}
 
 
-# -- chains: what a node costs in Python -----------------------------------------------------------
+# -- tables ----------------------------------------------------------------------------------------
+
+HEADS: dict[str, tuple[str, int, list[str]]] = {
+    "models": ("Relevance beside a gradient", 4, ["case", "batch", "weights", "rules", "ratio",
+        "95 % interval", "pairs", "budget", "memory / gradient", "/ kept", "budget", "peak MiB"]),
+    "record": ("A forward under record()", 2, ["case", "weights", "ratio", "95 % interval", "budget"]),
+    "chain": ("Microseconds per node", 2, ["nodes", "cost", "µs", "95 % interval", "budget"]),
+    "long-context": ("Long context: a Llama-style model of 4 layers of 1,024, one explained logit", 2,
+        ["checkpoints", "weights", "tokens", "gradient, MiB", "default, MiB", "ratio"]),
+}  # fmt: skip
 
 
-def chain(x: Tensor, nodes: int) -> Tensor:
-    """A chain of ``nodes`` cheap ops, four kinds in turn: linear, gate, product, sum."""
-    factor, term = torch.tensor(1.01), torch.tensor(0.01)
-    for i in range(nodes):
-        which = i % 4
-        if which == 0:
-            x = -x
-        elif which == 1:
-            x = torch.relu(x)
-        elif which == 2:
-            x = x * factor
-        else:
-            x = x + term
-    return x
+def cells(f: Found) -> list[str]:
+    """A row of its table."""
+    if f["table"] == "long-context":
+        return [f["case"], f["weights"], f"{f['tokens']:,}", f"{f['gradient_mib']:.0f}",
+            f"{f['peak_mib']:.0f}", f"{f['peak_mib'] / f['gradient_mib']:.2f}"]  # fmt: skip
+    if "error" in f:
+        return [f["case"], str(f["batch"]), f["weights"], f["rules"], "-", f["error"], *[""] * 6]
+    t, digits = f["time"], 2 if f["table"] == "chain" else 3
+    ratio = [f"{t['median']:.{digits}f}", f"[{t['low']:.{digits}f}, {t['high']:.{digits}f}]"]
+    if f["table"] == "chain":
+        return [f["case"], f["cost"], *ratio, verdict(t["low"], PER_NODE.get(f["cost"]))]
+    if f["table"] == "record":
+        budget = RECORD_BUDGET if f["case"] in ("vgg16", "resnet50") else None
+        return [f["case"], f["weights"], *ratio, verdict(t["low"], budget)]
+    m, (time, space) = f["memory"], BUDGETS.get((f["case"], f["rules"]), (None, None))
+    return [f["case"], str(f["batch"]), f["weights"], f["rules"], *ratio, str(t["pairs"]),
+        verdict(t["low"], time), f"{m['over_grad']:.3f}", f"{m['over_kept']:.3f}",
+        verdict(m["over_grad"], space), f"{f['peak_mib']:.0f}"]  # fmt: skip
 
 
-def walk(y: Tensor, x: Tensor) -> Work:
-    return lambda: Graph([address(y)])
+WIDTHS = {
+    "rules": 27, "95 % interval": 16, "cost": 18, "case": 15, "weights": 9, "ratio": 6, "budget": 11,
+    "checkpoints": 13,
+}  # fmt: skip
 
 
-def walk_and_scan(y: Tensor, x: Tensor) -> Work:
-    table = preset("default")
-
-    def work() -> None:
-        sweep = Sweep(Graph([address(y)]), [address(x)], (), table, {})
-        sweep.values.index  # noqa: B018
-
-    return work
-
-
-def all_of_default(y: Tensor, x: Tensor) -> Work:
-    table = preset("default")
-    return lambda: propagate(y, x, rules=table)
-
-
-def bare_calls(y: Tensor, x: Tensor) -> Work:
-    """The kernels of ``default`` and nothing else: each node called once, in a plain loop."""
-    nodes: list[Any] = Graph([address(y)]).order[:0:-1]
-    seed = torch.ones_like(y)
-
-    def work() -> None:
-        c = seed
-        for node in nodes:
-            made = node(c)
-            c = made[0] if isinstance(made, tuple) else made
-
-    return work
+def show(lines: Iterator[Found], kept: Kept) -> None:
+    """Print rows as they are made, and keep them."""
+    last = ""
+    for found in lines:
+        head = HEADS[found["table"]][2]
+        if found["table"] != last:
+            last = found["table"]
+            print("", "  ".join(f"{h:<{WIDTHS.get(h, len(h))}}" for h in head).rstrip(), sep="\n")
+        print(
+            "  ".join(f"{c:<{WIDTHS.get(h, len(h))}}" for c, h in zip(cells(found), head)).rstrip(),
+            flush=True,
+        )
+        kept.add({**found, **circumstances()})
 
 
-COSTS: dict[str, Callable[[Tensor, Tensor], Work]] = {
-    "walk": walk,
-    "walk + scan": walk_and_scan,
-    "bare node calls": bare_calls,
-    "all of default": all_of_default,
-}
+def page(results: Sequence[Found]) -> Iterator[str]:
+    """The tables as they stand in the documentation."""
+    names = list(CASES)
+    rules = [*RULES, *TEXT_RULES]
+
+    def place(f: Found) -> tuple[int, int, str, int, str]:
+        known = f.get("rules") in rules
+        return (
+            names.index(f["case"]) if f["case"] in names else 0,
+            f.get("batch", 0), f.get("weights", "")[::-1],
+            rules.index(f["rules"]) if known else len(rules), f.get("rules", ""),
+        )  # fmt: skip
+
+    for name, (title, left, head) in HEADS.items():
+        rows = [f for f in results if f["table"] == name]
+        if rows:
+            yield from (f"## {title}", "", measured(rows), "")
+            yield from table(head, left, [cells(f) for f in sorted(rows, key=place)])
+    yield from ("## Cases", "", *table(["case", ""], 2, [(n, c.title) for n, c in CASES.items()]))
 
 
-def per_node(nodes: int, runs: int) -> dict[str, list[float]]:
-    """Microseconds per node, each run on a new graph: the first look at a node costs more."""
-    taken: dict[str, list[float]] = {name: [] for name in COSTS}
-    for _ in range(runs):
-        for name, prepare in COSTS.items():
-            x = torch.ones(4, requires_grad=True)
-            work = prepare(chain(x, nodes), x)
-            gc.collect()
-            taken[name].append(seconds(work) / nodes * 1e6)
-            del work
-    whole, kernels = taken.pop("all of default"), taken["bare node calls"]
-    taken["beyond the kernels"] = [a - b for a, b in zip(whole, kernels)]
-    return taken
-
-
-def chains(sizes: Sequence[int], pairs: int | None) -> Iterator[str]:
-    """Lines of the table: microseconds per node, by length of the chain."""
-    yield f"{'nodes':>9}  {'cost per node':<20}{'us':>7}  {'95 % interval':<16}budget"
-    for nodes in sizes:
-        runs = pairs or max(FEWEST, min(101, 200_000 // nodes))
-        for name, values in per_node(nodes, runs).items():
-            middle, low, high = interval(values)
-            yield (
-                f"{nodes:>9}  {name:<20}{middle:>7.2f}  {f'[{low:.2f}, {high:.2f}]':<16}"
-                f"{verdict(low, BUDGETS.get((name, '')))}"
-            ).rstrip()
-
-
-def with_large_stack(lines: Iterator[str]) -> None:
-    """Print ``lines``, made where there is stack for torch to destroy a chain of 10^6 nodes."""
-    failed: list[BaseException] = []
-
-    def shown() -> None:
-        try:
-            show(lines)
-        except BaseException as error:
-            failed.append(error)
-
-    threading.stack_size(STACK)
-    thread = threading.Thread(target=shown)
-    thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]
-
-
-def show(lines: Iterator[str]) -> None:
-    """Print a table line by line, as it is made."""
-    print()
-    for line in lines:
-        print(line, flush=True)
+# -- the command -----------------------------------------------------------------------------------
 
 
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "--case", nargs="+", choices=[*CASES, "chain", "record"], metavar="CASE",
-        help=f"some of {', '.join(CASES)}, chain, record (default: all)",
+        "--case", nargs="*", choices=[*CASES, *OTHERS], metavar="CASE", default=[*CASES, *OTHERS],
+        help=f"some of {', '.join([*CASES, *OTHERS])} (default: all)",
     )  # fmt: skip
-    parser.add_argument(
-        "--rules", nargs="+", default=RULES, metavar="PRESET", help=f"default: {' '.join(RULES)}"
-    )
+    parser.add_argument("--rules", nargs="+", metavar="PRESET",
+        help=f"default: {' '.join(RULES)}; of transformers {' '.join(TEXT_RULES)}")  # fmt: skip
+    parser.add_argument("--weights", nargs="+", default=("trainable", "frozen"), help="default: both")
     parser.add_argument("--batch", nargs="+", type=int, default=[None], help="samples (default: by case)")
-    parser.add_argument("--peers", action="store_true", help="zennit and captum too, where they import")
+    parser.add_argument("--peers", action="store_true", help="zennit, captum, LXT too, where they import")
     parser.add_argument("--pairs", type=int, help="pairs of runs per figure (default: by case)")
     parser.add_argument("--quick", action="store_true", help=f"{FEWEST} pairs, chains up to 10^4 nodes")
+    parser.add_argument("--json", type=Path, help="keep results here; other rows stay")
+    parser.add_argument("--markdown", type=Path, help="write the tables here, below what stands there")
     args = parser.parse_args()
-    chosen = args.case or [*CASES, "chain", "record"]
     pairs = args.pairs or (FEWEST if args.quick else None)
     if pairs is not None and pairs < FEWEST:
         parser.error(f"--pairs: {FEWEST} or more, for an interval of 95 %")
-    cases = {name: case for name, case in CASES.items() if name in chosen}
-    print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}, "
-        f"Python {platform.python_version()}; budgets are met if the lower end is within"
-    )
-    rules = [*args.rules]
-    if args.peers:
-        rules += [peer for peer in peers() if peer.split(" ", 1)[1] in rules]
-    for batch in args.batch if cases else ():
-        show(models(cases, rules, batch, pairs))
-    if "record" in chosen:
-        show(recorded(cases or CASES, pairs))
-    if "chain" in chosen:
-        warnings.filterwarnings("ignore", message=".*nodes deep.*")
-        with_large_stack(chains(CHAINS[:3] if args.quick else CHAINS, pairs))
+    kept = Kept(args.json, "table", "case", "batch", "weights", "rules", "cost")
+    print(circumstances()["machine"] + "; budgets are met if the lower end is within")
+    for name in args.case:
+        if name in CASES:
+            rules = [*(args.rules or (TEXT_RULES if name in transformer_cases.CASES else RULES))]
+            if args.peers:
+                rules += [peer for peer in peers() if peer.split(" ", 1)[1] in rules]
+            for batch in args.batch:
+                show(compared(name, rules, args.weights, batch, pairs), kept)
+    if "record" in args.case:
+        for name in [n for n in args.case if n in CASES] or CASES:
+            show(recorded(name, pairs), kept)
+    if "long-context" in args.case:
+        show(long_context(), kept)
+    if "chain" in args.case:
+        sizes = chains.SIZES[:3] if args.quick else chains.SIZES
+        chains.with_large_stack(lambda: show(chains.chains(sizes, pairs), kept))
+    if args.markdown:
+        write_page(args.markdown, list(page(kept.results)))
 
 
 if __name__ == "__main__":

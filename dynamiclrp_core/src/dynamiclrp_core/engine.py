@@ -30,6 +30,7 @@ from .node import Address, Edge, inside_backward, kind
 from .numerics import times
 from .op import Op
 from .promises import Values
+from .reruns import Reruns
 from .rule import Entries, Rule, Value
 from .table import Kind, Rules
 from .zero_rows import ExplainedRows
@@ -83,8 +84,10 @@ class Sweep:
         coefficients, values = self.arrivals.coefficients, self.arrivals.values
         ops, memo = self._ops, self.values.memo
         ends = {target.node for target in self.targets}
+        order = self.graph.inner[::-1]
+        reruns = Reruns(order)
         try:
-            for node in reversed(self.graph.inner):
+            for i, node in enumerate(order):
                 c = coefficients.pop(node, None)
                 if c is not None:
                     r = values.pop(node, None) if values else None
@@ -95,6 +98,7 @@ class Sweep:
                     ops.pop(node, None)
                 if memo:
                     memo.pop(node, None)
+                reruns.passed(i)
             for node, c in coefficients.items():  # leaves
                 self._read(node, c, values.get(node))
         finally:

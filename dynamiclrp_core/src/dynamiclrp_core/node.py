@@ -15,6 +15,7 @@ from torch.utils.checkpoint import CheckpointError
 T = TypeVar("T")
 Edge = tuple[Node | None, int]
 _functions: Any = torch._C._functions
+CHECKPOINT = "torch.utils.checkpoint"
 
 
 class Address(NamedTuple):
@@ -70,7 +71,7 @@ def packing(node: Node, name: str) -> str:
     held = None if raw is None else raw.data
     if held is None or isinstance(held, Tensor):
         return ""
-    return "checkpoint" if type(held).__module__ == "torch.utils.checkpoint" else "hook"
+    return "checkpoint" if type(held).__module__ == CHECKPOINT else "hook"
 
 
 def function_tensors(node: Node) -> tuple[Any, ...]:
