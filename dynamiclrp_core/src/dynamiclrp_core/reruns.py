@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch.autograd.graph import Node
@@ -47,7 +48,7 @@ def _drop(passed: Iterable[Node]) -> None:
             except RuntimeError:
                 continue  # freed
             for one in raw if isinstance(raw, tuple | list) else (raw,):
-                held = None if one is None else one.data
+                held: Any = None if one is None else one.data
                 if type(held).__module__ == CHECKPOINT and held.handles.get(backward) is not None:
                     held.handles[backward] = None  # as reading it does
 
