@@ -126,7 +126,8 @@ class Chain(NamedTuple):
 def chain(op: Op, edge: Edge, passed: Callable[[Op], bool]) -> Chain:
     """From ``edge`` down through ops that are ``passed``, at most ``REGION`` of them."""
     sweep = op.sweep
-    tensors, ops = [edge], []
+    tensors: list[Edge] = [edge]
+    ops: list[Op] = []
     while edge[0] is not None and edge not in sweep.live.outputs:
         below = sweep.op(edge[0])
         if below is None or len(ops) == REGION or not passed(below):
@@ -203,9 +204,9 @@ def same_index_map(op: Op, region: Region) -> bool:
     for o in [*reversed(ops), op]:
         arriving = [maps[e] for e, live in zip(o.edges, o.live) if live]
         if o.row.family == "moving":
-            if len(arriving) != 1 or o.row.shift is not None or _pairs(o):
-                return False
-            made = o.forward(arriving[0])
+            if (o.row.shift is not None and not all(o.live)) or _pairs(o):
+                return False  # constants come in by place
+            made = o.forward(*arriving)
             for nr, part in enumerate(made if isinstance(made, tuple) else (made,)):
                 maps[o.node, nr] = part
             continue

@@ -140,10 +140,8 @@ def _meeting(above: Chain, below: Chain, top: int, logits: bool) -> tuple[int, i
             if below.tensors[j] == tensor and (i >= first) == (j >= second):
                 return i, j
     i, j = len(above.ops), len(below.ops)
-    ends = above.end, below.end
-    if i < first or j < second or ends[0] is None or ends[1] is None or not _same_shifted(*ends):
-        return None
-    return i, j
+    under = i >= first and j >= second
+    return (i, j) if under and _same_shifted(above.end, below.end) else None
 
 
 def _first_logits(path: Chain) -> int:
@@ -257,8 +255,10 @@ def _subtracted(op: Op) -> Op | None:
     return largest if largest is not None and largest.row.selects and largest.row.reduces else None
 
 
-def _same_shifted(a: Op, b: Op) -> bool:
+def _same_shifted(a: Op | None, b: Op | None) -> bool:
     """Whether ``a`` and ``b`` are one tensor less its maximum, spelled twice."""
+    if a is None or b is None:
+        return False
     of_a, of_b = _subtracted(a), _subtracted(b)
     if of_a is None or of_b is None or (a.row.node, of_a.row.node) != (b.row.node, of_b.row.node):
         return False
