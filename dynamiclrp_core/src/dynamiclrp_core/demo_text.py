@@ -138,8 +138,8 @@ def explain_folder(folder: Path, texts: Sequence[str], page: Path) -> None:
     causal = "CausalLM" in built_for or "LMHead" in built_for
     if not causal and "SequenceClassification" not in built_for:
         model: Any = transformers.AutoModel.from_pretrained(folder, **loading).eval()
-        if config.is_encoder_decoder:  # sentence encoders of the T5 family; AutoModel knows the pair only
-            model = model.get_encoder()
+        if hasattr(model, "decoder"):  # AutoModel makes a pair of a folder that holds T5's encoder alone
+            model = model.encoder
         if len(texts) not in (0, 2):
             raise InvalidInput(f"a sentence encoder compares two texts, not {len(texts)}: give --text twice")
         lines = _similarity(model, tokenizer, texts or ["A cat sleeps.", "The animal is resting."])
