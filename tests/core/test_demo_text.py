@@ -94,6 +94,9 @@ def saved(folder: Path, kind: str) -> Path:
     elif kind == "classifier":
         names = {0: "good", 1: "bad"}
         model = transformers.BertForSequenceClassification(transformers.BertConfig(id2label=names, **sizes))
+    elif kind == "t5":
+        config = transformers.T5Config(vocab_size=len(words), d_model=16, d_kv=8, d_ff=24, num_heads=2)
+        model = transformers.T5EncoderModel(config).to(torch.bfloat16)
     else:
         model = transformers.BertModel(transformers.BertConfig(**sizes))
     model.save_pretrained(folder)
@@ -107,6 +110,7 @@ def saved(folder: Path, kind: str) -> Path:
         ("causal", ["the cat <sat>"], ("for '",)),
         ("classifier", ["the cat <sat>"], ("for 'good'", "for 'bad'")),
         ("encoder", ["the cat <sat>", "on mat"], ("for the similarity",)),
+        ("t5", ["the cat <sat>", "on mat"], ("for the similarity",)),
     ],
 )
 def test_explains_a_local_folder(

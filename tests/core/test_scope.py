@@ -186,3 +186,54 @@ def test_first_layers_are_those_that_read_an_input() -> None:
     assert factor(lambda x: d(c(a(F.layer_norm(x, (4,)).relu()).relu()))) == pytest.approx(2)
     z = torch.randn(3, 4, dtype=torch.float64)
     assert factor(lambda x: b(x * a(z))) == pytest.approx(2)  # a is not on the way from x
+
+
+class Block(nn.Module):
+    """Attention and a gated layer, each with a residual sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.ModuleDict({name: nn.Linear(4, 4) for name in "qkvo"})
+        self.gated = nn.ModuleDict({name: nn.Linear(4, 4) for name in ("gate", "up", "down")})
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (self.attention[name](x) for name in "qkv")
+        x = x + self.attention["o"]((q @ k.mT).softmax(-1) @ v)
+        return x + self.gated["down"](F.silu(self.gated["gate"](x)) * self.gated["up"](x))
+
+
+BMM, MUL, SILU, SOFTMAX = "BmmBackward0", "MulBackward0", "SiluBackward0", "SoftmaxBackward0"
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["trainable", "frozen"])
+@pytest.mark.parametrize(
+    ("glob", "nodes"),
+    [
+        ("0.attention", [BMM, BMM, SOFTMAX]),
+        ("1.*", [BMM, BMM, MUL, SILU, SOFTMAX]),
+        ("1", [BMM, BMM, MUL, SILU, SOFTMAX]),
+        ("1.gated.*", [MUL, SILU]),
+        ("1.gated.up", []),
+        ("0.attention.q", []),
+    ],
+)
+def test_ops_without_parameters_are_in_the_module_that_feeds_them(
+    glob: str, nodes: list[str], frozen: bool
+) -> None:
+    """Residual sums are in neither block: the stream comes from outside of it."""
+    torch.manual_seed(0)
+    model = nn.Sequential(Block(), Block()).requires_grad_(not frozen)
+    x = torch.randn(2, 3, 4, requires_grad=True)
+    seen: list[str] = []
+
+    class Noted(Marked):
+        def coefficient(self, op: lrp.Op, *c: Tensor | None):
+            seen.append(op.row.node)
+            return super().coefficient(op, *c)
+
+    noted = Noted(by=1.0)
+    of_these = lrp.override(
+        softmax=noted, product=noted, elementwise=noted, affine__bilinear=noted, AddBackward0=noted
+    )
+    lrp.relevance(model(x), x, rules=lrp.load_rules().where(glob, of_these, model=model))
+    assert sorted(seen) == nodes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 from .table import Group
 
 SQRT_D = 2.0  # width 4
+SEEN = torch.tensor([1.0, 0.0, 1.0, 1.0])
 
 
 def by_hand(x: Tensor, dim: int = -1) -> Tensor:
@@ -33,12 +36,28 @@ SOFTMAX = (
         "power": lambda x: (lambda e: e.sum(-1, keepdim=True) ** -1 * e)(x.exp()),
         "sum expanded": lambda x: (lambda e: e / e.sum(-1).unsqueeze(-1).expand_as(e))(x.exp()),
         "transposed": lambda x: (lambda e: (e.t() / e.sum(1)).t())(x.exp()),
+        "two sums": lambda x: (lambda e: e / e.view(3, 2, 2).sum(-1).sum(-1)[:, None])(x.exp()),
+        "mean": lambda x: (lambda e: e / e.mean(-1, keepdim=True) / 4)(x.exp()),
+        "scaled exps": lambda x: (lambda e: e / (e / 2).sum(-1, keepdim=True) / 2)(x.exp()),
+        "exps of two": lambda x: x.exp() / x.mT.exp().sum(0)[:, None],
+        "power of two": lambda x: (lambda e: e / e.sum(-1, keepdim=True))(torch.exp2(x / math.log(2))),
         "two unsqueezes": lambda x: (lambda e: e / e.sum(-1)[:, None])(x.exp()),
         "exp of log-softmax": lambda x: x.log_softmax(-1).exp(),
         "exp(x - logsumexp)": lambda x: torch.exp(x - x.logsumexp(-1, keepdim=True)),
         "exp(x - log sum exp)": lambda x: torch.exp(x - x.exp().sum(-1, keepdim=True).log()),
         "safe softmax": lambda x: torch.ops.aten._safe_softmax(x, -1),
         "shifted": lambda x: (x + 5.0).softmax(-1),
+    }),
+    Group("masked softmax", {
+        "masked_fill": lambda x: x.masked_fill(SEEN == 0, -torch.inf).softmax(-1),
+        "of masked logits": lambda x: (lambda e: e / e.sum(-1, keepdim=True))(
+            x.masked_fill(SEEN == 0, -torch.inf).exp()),
+        "exps times mask": lambda x: (lambda e: e / e.sum(-1, keepdim=True))(x.exp() * SEEN),
+        "exps filled": lambda x: (lambda e: e / e.sum(-1, keepdim=True))(x.exp().masked_fill(SEEN == 0, 0.0)),
+        "weights times mask": lambda x: (lambda p: p / (p.sum(-1, keepdim=True) + 1e-13))(
+            x.softmax(-1) * SEEN),
+        "weights filled": lambda x: (lambda p: p / p.sum(-1, keepdim=True))(
+            torch.where(SEEN == 0, 0.0, x.softmax(-1))),
     }),
     Group("softmax over the first dimension", {
         "torch.softmax": lambda x: x.softmax(1),
@@ -53,6 +72,8 @@ SOFTMAX = (
         "max subtracted": lambda x: (lambda u: u - u.exp().sum(-1, keepdim=True).log())(
             x - x.amax(-1, keepdim=True)),
         "log(softmax)": lambda x: x.softmax(-1).log(),
+        "log(softmax + tiny)": lambda x: (x.softmax(-1) + 1e-12).log(),
+        "logsumexp of a copy": lambda x: x - x.mT.logsumexp(0)[:, None],
         "log of softmax by hand": lambda x: by_hand(x).log(),
     }),
     Group("logsumexp", {
@@ -61,7 +82,14 @@ SOFTMAX = (
         "max subtracted": lambda x: (x - x.amax(-1, keepdim=True)).exp().sum(-1).log() + x.amax(-1),
         "detached max": lambda x: (lambda m: (x - m).exp().sum(-1).log() + m[:, 0])(
             x.detach().amax(-1, keepdim=True)),
+        "mean": lambda x: x.exp().mean(-1).log() + math.log(4),
+        "scaled": lambda x: (x.exp() / 3).sum(-1).log() + math.log(3),
     }),
+    Group("masked logsumexp with a sink", {
+        "concatenated": lambda x: torch.cat(
+            [x.masked_fill(SEEN == 0, -torch.inf), torch.zeros(3, 1).to(x)], -1).logsumexp(-1),
+        "1 + sum": lambda x: (1 + (x.exp() * SEEN).sum(-1)).log(),
+    }, batched=False),
     Group("softmax with a sink", {
         "concatenated": lambda x: torch.cat([x, torch.zeros(3, 1).to(x)], -1).softmax(-1)[:, :-1],
         "1 + sum": lambda x: (lambda e: e / (1 + e.sum(-1, keepdim=True)))(x.exp()),
@@ -74,6 +102,8 @@ SOFTMAX = (
             x.softmax(-1).topk(2, -1).values),
         "gathered": lambda x: (lambda p: p / p.sum(-1)[:, None])(
             x.softmax(-1).gather(-1, x.detach().topk(2, -1).indices)),
+        "scattered": lambda x: (lambda p: (p / p.sum(-1, keepdim=True)).gather(-1, x.topk(2, -1).indices))(
+            torch.zeros_like(x).scatter(-1, x.topk(2, -1).indices, x.softmax(-1).topk(2, -1).values)),
         "sorted": lambda x: (lambda p: p / p.sum(-1, keepdim=True))(
             x.softmax(-1).sort(-1, descending=True).values[:, :2]),
     }),

@@ -25,8 +25,14 @@ NOTHING: tuple[Callable[[Tensor], Tensor], ...] = (
 )
 
 
+WRITES = ("__setitem__", "__set__", "__get__")  # and what a property reads is asked of the tensor itself
+
+
 class Inserting(TorchFunctionMode):
-    """After the k-th call that gives a tensor, insert ``NOTHING[choices[k % len(choices)]]``."""
+    """Around any call, the k-th tensor in or out goes through ``NOTHING[choices[k % len(choices)]]``.
+
+    So two uses of one tensor may be uses of two copies. A tensor that is written to goes in as it is.
+    """
 
     def __init__(self, choices: Sequence[int]) -> None:
         super().__init__()
@@ -34,15 +40,21 @@ class Inserting(TorchFunctionMode):
         self.calls = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        if isinstance(made, Tensor):
-            return self.insert(made)
-        if type(made) in (tuple, list):
-            return type(made)(self.insert(m) if isinstance(m, Tensor) else m for m in made)
-        return made
+        name = getattr(func, "__name__", "")
+        writes = name in WRITES or (name.endswith("_") and name[-2:] != "__") or "inplace" in (kwargs or {})
+        if not writes:
+            args = tuple(self.inserted(a) for a in args)
+        return self.inserted(func(*args, **(kwargs or {})))
+
+    def inserted(self, given: Any) -> Any:
+        if isinstance(given, Tensor):
+            return self.insert(given)
+        if type(given) in (tuple, list):
+            return type(given)(map(self.inserted, given))
+        return given
 
     def insert(self, t: Tensor) -> Tensor:
-        if not (t.requires_grad and t.is_floating_point() and t.numel()) or t.is_leaf:
+        if not (t.requires_grad and t.is_floating_point() and t.numel()):
             return t
         self.calls += 1
         return NOTHING[self.choices[self.calls % len(self.choices)]](t)

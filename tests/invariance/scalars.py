@@ -67,6 +67,11 @@ GATES = (
         "hardsigmoid": lambda x: x * F.hardsigmoid(x),
         "hardtanh": lambda x: x * F.hardtanh(x + 3, 0.0, 6.0) * (1 / 6),
     }),
+    Group("leaky relu times sigmoid", {
+        "F.leaky_relu": lambda x: F.leaky_relu(x, 0.1) * x.sigmoid(),
+        "where": lambda x: torch.where(x > 0, x, 0.1 * x) * x.sigmoid(),
+        "quotient": lambda x: torch.where(x > 0, x, 0.1 * x) / (1 + torch.exp(-x)),
+    }),
     Group("swish with a learned beta", {
         "x * sigmoid": lambda x, b: x * torch.sigmoid(b * x),
         "quotient": lambda x, b: x / (1 + torch.exp(-b * x)),

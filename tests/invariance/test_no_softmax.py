@@ -97,3 +97,55 @@ def test_exp_of_a_difference_is_not_exp_of_log_softmax() -> None:
     x, z = square(1), square(2)
     run = lrp.propagate(torch.exp(x - z.logsumexp(-1, keepdim=True)), (x, z))
     assert run.rules_used.get("Elementwise()") == 1, run.rules_used
+
+
+def test_divided_by_a_sum_of_its_own_exps() -> None:
+    """x / sum(exp(x)): the numerator is no exp of what is summed."""
+
+    def slow(w: Rows, x: Rows) -> list[Rows]:
+        sums = [sum(math.exp(v) for v in row) for row in x]
+        return [[[w[i][j] * x[i][j] / sums[i] for j in range(N)] for i in range(N)]]
+
+    check(lambda x: x / x.exp().sum(-1, keepdim=True), slow, square())
+
+
+def test_weights_over_the_sums_of_another_dimension() -> None:
+    """Slot attention: softmax over rows, divided by the sums over columns, which are held as any scale."""
+
+    def slow(w: Rows, x: Rows) -> list[Rows]:
+        p = [[math.exp(v) / sum(math.exp(u) for u in row) for v in row] for row in x]
+        columns = [sum(p[i][j] for i in range(N)) for j in range(N)]
+        r = zeros()
+        for i in range(N):
+            c = [w[i][j] / columns[j] for j in range(N)]
+            mean = sum(c[j] * p[i][j] for j in range(N))
+            for j in range(N):
+                r[i][j] = x[i][j] * p[i][j] * (c[j] - mean)
+        return [r]
+
+    check(lambda x: (lambda p: p / p.sum(0, keepdim=True))(x.softmax(-1)), slow, square())
+
+
+def test_logsumexp_of_the_other_dimension() -> None:
+    """exp(x - logsumexp) with the logsumexp of columns put at the rows: exp of a sum of terms."""
+
+    def slow(w: Rows, x: Rows) -> list[Rows]:
+        r = zeros()
+        sums = [sum(math.exp(x[i][j]) for i in range(N)) for j in range(N)]
+        for i in range(N):
+            for j in range(N):
+                u = x[i][j] - math.log(sums[i])
+                c = w[i][j] * (math.exp(u) - 1) / u
+                r[i][j] += c * x[i][j]
+                for k in range(N):
+                    r[k][i] -= c * x[k][i] * math.exp(x[k][i]) / sums[i]
+        return [r]
+
+    check(lambda x: torch.exp(x - x.logsumexp(0)[:, None]), slow, square())
+
+
+def test_shifted_by_two_maxima() -> None:
+    """Numerator and sum less maxima over different dimensions: a quotient."""
+    x = square()
+    y = (x - x.amax(0)[:, None]).exp() / (x - x.amax(1)[:, None]).exp().sum(-1, keepdim=True)
+    assert "Gradient()" not in lrp.propagate(y, x).rules_used

@@ -122,7 +122,7 @@ def explain_folder(folder: Path, texts: Sequence[str], page: Path) -> None:
     """Explain ``texts`` by the model and tokenizer that transformers finds in ``folder``, offline.
 
     A causal language model: its next token. A classifier: its class. Any other: a sentence encoder, two
-    texts, and why it takes them for similar.
+    texts, and why it takes them for similar; of an encoder with a decoder, the encoder. In float32.
 
     Raises InvalidInput where the folder has no model or texts are missing, ModuleNotFoundError without
     transformers.
@@ -131,13 +131,15 @@ def explain_folder(folder: Path, texts: Sequence[str], page: Path) -> None:
 
     if not (folder / "config.json").is_file():
         raise InvalidInput(f"{folder} is no folder of a transformers model: it has no config.json")
-    loading = {"local_files_only": True}
-    config = transformers.AutoConfig.from_pretrained(folder, **loading)
-    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, **loading)
+    loading: dict[str, Any] = {"local_files_only": True, "dtype": torch.float32}
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     built_for = " ".join(config.architectures or ())
     causal = "CausalLM" in built_for or "LMHead" in built_for
     if not causal and "SequenceClassification" not in built_for:
         model: Any = transformers.AutoModel.from_pretrained(folder, **loading).eval()
+        if hasattr(model, "decoder"):  # AutoModel makes a pair of a folder that holds T5's encoder alone
+            model = model.encoder
         if len(texts) not in (0, 2):
             raise InvalidInput(f"a sentence encoder compares two texts, not {len(texts)}: give --text twice")
         lines = _similarity(model, tokenizer, texts or ["A cat sleeps.", "The animal is resting."])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from torch.autograd.graph import Node
 
 from .node import Address, Edge
-from .regions import WIDTH, Peel, Region, chain, is_cast, is_move, is_scaling, numel, peel, same_index_map
+from .regions import WIDTH, Peel, Region, chain, is_cast, is_move, is_scaling, peel, same_index_map, shape_of
 from .softmax_by_hand import logsumexp_by_hand, softmax_by_hand
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def composed(op: Op) -> Region | None:
     one. x is the operand of the lowest such function. An added constant alone is none: it is a bias,
     which absorbs its share.
     """
-    if sum(op.live) != 1:
+    if sum(op.live) != 1 or is_scaling(op):
         return None
     node, nr = op.edges[op.live.index(True)]
     below = None if node is None else op.sweep.op(node)
@@ -90,7 +90,7 @@ def _lowered(op: Op, region: Region) -> Region | None:
         return None
     # Entry by entry: a function that repeats entries (time steps times rates, exponentiated) has no
     # fused spelling to agree with, and would be replayed at the size of what it is repeated to.
-    return found if op.shape.numel() <= numel(found.x) else None
+    return found if op.shape.numel() <= shape_of(found.x).numel() else None
 
 
 def _lifts(op: Op) -> bool:
@@ -215,7 +215,7 @@ def divided(op: Op) -> int | None:
 
 
 def _is_reciprocal(op: Op, edge: Edge) -> bool:
-    step, _ = chain(op, edge, lambda o: is_move(o) or is_scaling(o))
+    step = chain(op, edge, lambda o: is_move(o) or is_scaling(o)).end
     if step is None:
         return False
     if step.row.family == "quotient":

@@ -7,9 +7,9 @@ nearest common dominator) alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -111,41 +111,81 @@ def is_scaling(op: Op) -> bool:
     return row.family == "product" or (row.family == "quotient" and op.live[0])
 
 
-def chain(op: Op, edge: Edge, passed: Callable[[Op], bool]) -> tuple[Op | None, list[Op]]:
-    """From ``edge`` down through ops that are ``passed``: the first that is not, and those passed.
+class Chain(NamedTuple):
+    """A walk down from a tensor: the ``tensors`` met, the ``ops`` between them, what ended it.
 
-    None where a leaf, a named input or an op without a row ends the chain.
+    ``ops[k]`` makes ``tensors[k]`` from ``tensors[k + 1]``. ``end``: the op that made the last tensor; None
+    where that is a leaf, a named input or made by an op without a row.
     """
+
+    tensors: list[Edge]
+    ops: list[Op]
+    end: Op | None
+
+
+def chain(op: Op, edge: Edge, passed: Callable[[Op], bool]) -> Chain:
+    """From ``edge`` down through ops that are ``passed``, at most ``REGION`` of them."""
     sweep = op.sweep
-    through: list[Op] = []
-    while edge[0] is not None and edge not in sweep.targets:
+    tensors: list[Edge] = [edge]
+    ops: list[Op] = []
+    while edge[0] is not None and edge not in sweep.live.outputs:
         below = sweep.op(edge[0])
-        if below is None or not passed(below):
-            return below, through
-        through.append(below)
+        if below is None or len(ops) == REGION or not passed(below):
+            return Chain(tensors, ops, below)
+        ops.append(below)
         edge = next((e for e, live in zip(below.edges, below.live) if live), (None, 0))
-    return None, through
+        tensors.append(edge)
+    return Chain(tensors, ops, None)
 
 
 # -- index maps -------------------------------------------------------------------------------------
 
 
-def numel(x: Address) -> int:
-    """How many entries x has."""
-    return torch.Size(metadata(x.node)[x.output].shape).numel()
+def shape_of(x: Edge) -> torch.Size:
+    """Shape of the tensor x."""
+    return torch.Size(metadata(cast(Node, x[0]))[x[1]].shape)
 
 
-def entries_of(x: Address) -> Tensor:
+def entries_of(x: Edge) -> Tensor:
     """The entries of x, numbered."""
-    meta = metadata(x.node)[x.output]
-    return torch.arange(numel(x), device=meta.device).view(tuple(meta.shape))
+    shape = shape_of(x)
+    device = metadata(cast(Node, x[0]))[x[1]].device
+    return torch.arange(shape.numel(), device=device).view(shape)
 
 
-def moved(start: Tensor, through: Sequence[Op]) -> Tensor:
-    """Where numbered entries go through a chain (latest op first) of moves and entrywise ops."""
+class _Numbered:
+    """An op as its forward sees it on numbered entries: what is filled in is -1."""
+
+    def __init__(self, op: Op) -> None:
+        self._op = op
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._op, name)
+
+    def constant(self, name: str) -> int:
+        return -1
+
+
+def moved(start: Tensor, path: Chain, below: int, above: int = 0) -> Tensor | None:
+    """Numbered entries of ``path.tensors[below]`` as they stand in ``path.tensors[above]``, constants as -1.
+
+    None if numbers cannot follow the moves.
+    """
     index = start
-    for o in reversed(through):
-        index = o.forward(index) if o.row.family == "moving" else index.expand(o.shape)
+    for k in reversed(range(above, below)):
+        o = path.ops[k]
+        shape = shape_of(path.tensors[k])
+        if o.row.family == "moving":
+            operands = [index if live else index.new_full(o.shape, -1) for live in o.live]
+            try:
+                made = cast(Callable[..., Any], o.row.forward)(_Numbered(o), *operands)
+            except RuntimeError:  # a constant operand of another shape
+                return None
+            index = made[path.tensors[k][1]] if isinstance(made, tuple) else made
+            if index.shape != shape:
+                return None
+        else:
+            index = index.expand(shape)
     return index
 
 
@@ -164,9 +204,9 @@ def same_index_map(op: Op, region: Region) -> bool:
     for o in [*reversed(ops), op]:
         arriving = [maps[e] for e, live in zip(o.edges, o.live) if live]
         if o.row.family == "moving":
-            if len(arriving) != 1 or o.row.shift is not None or _pairs(o):
-                return False
-            made = o.forward(arriving[0])
+            if (o.row.shift is not None and not all(o.live)) or _pairs(o):
+                return False  # constants come in by place
+            made = o.forward(*arriving)
             for nr, part in enumerate(made if isinstance(made, tuple) else (made,)):
                 maps[o.node, nr] = part
             continue

@@ -7,10 +7,9 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor
 
-from .node import metadata
 from .numerics import dot, secant, vjp
 from .op import Op
-from .regions import Region, entries_of, numel
+from .regions import Region, entries_of, shape_of
 from .rule import Conserves, Entries, Rule, Value
 
 
@@ -69,7 +68,7 @@ class ScalarFunction(Held):
         """For each entry of the output, the entry of x that it is a function of; None: its own."""
         sweep = op.sweep
         families = [cast(Op, sweep.op(n)).row.family for n in region.nodes]
-        if "moving" not in families and numel(region.x) == op.shape.numel():
+        if "moving" not in families and shape_of(region.x).numel() == op.shape.numel():
             return None
         return cls._replayed(op, region, entries_of(region.x), moves=True).reshape(-1)
 
@@ -111,6 +110,6 @@ class RegionIdentity(ScalarFunction):
         x = op.match.x
         sent, index = self.only(r), self._index(op, op.match)
         if index is not None:
-            sent = self._gathered(sent, index, torch.Size(metadata(x.node)[x.output].shape))
+            sent = self._gathered(sent, index, shape_of(x))
         op.send_to(x)
         return [Value(sent)]

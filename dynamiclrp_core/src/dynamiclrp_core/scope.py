@@ -3,6 +3,9 @@
 A node does not know its module. It does know the parameters it computed with: its edges lead to them
 through views and casts, and where a parameter is frozen, so that there is no edge, the node saved a
 tensor that lies in the parameter's memory. That holds for functional calls and shared layers alike.
+
+An op without parameters (softmax, a product of two) belongs to the modules that hold all the layers that feed
+it: attention to the module of its projections.
 """
 
 from __future__ import annotations
@@ -26,8 +29,9 @@ def named(glob: str, model: nn.Module) -> Matcher:
     """Matcher: ops that compute with a parameter or buffer whose name, or whose module's, fits ``glob``.
 
     ``features.0`` and ``features.0.*`` are the ops of that module, ``*.query.weight`` those that read such
-    a parameter; ``*`` matches dots too, ``[ab]`` and ``?`` as in a shell. Ops without parameters (ReLU,
-    pooling, adds) have no name.
+    a parameter; ``*`` matches dots too, ``[ab]`` and ``?`` as in a shell. Ops without parameters have the
+    names of modules that hold more than one layer, all that feed them included (nearest, by live
+    operands): attention weights that of their block, a residual sum that of the stack of blocks.
 
     Raises BadRule where nothing in ``model`` is named so, with names that are near.
     """
@@ -64,6 +68,7 @@ class _Names:
     def __init__(self, model: nn.Module) -> None:
         self.tensors = _tensors(model)
         self.of_node: dict[Node, frozenset[str]] = {}
+        self.holding: dict[Node, frozenset[str]] = {}
         self.by_storage: dict[int, list[str]] = {}
         self.by_size: dict[int, list[str]] = {}
         for name, t in self.tensors.items():
@@ -97,18 +102,44 @@ _names_of_run: WeakKeyDictionary[Sweep, dict[int, _Names]] = WeakKeyDictionary()
 
 
 def _names(op: Op, model: nn.Module | None) -> frozenset[str]:
-    """Names of the parameters that ``op`` computed with, and of the modules they are in."""
+    """Names of the parameters that ``op`` computed with and of their modules, or of those it is in."""
     if model is None:
         raise BadRule("where(..., model=model): the model is gone; keep it as long as the rules")
     names = _names_of_run.setdefault(op.sweep, {}).get(id(model))
     if names is None:
         names = _names_of_run[op.sweep][id(model)] = _Names(model)
+    own = _own(op, names)
+    return frozenset(name for full in own for name in _with_modules(full)) or _holding(op, names)
+
+
+def _own(op: Op, names: _Names) -> frozenset[str]:
+    """Full names of the parameters that ``op`` computed with."""
     found = names.of_node.get(op.node)
     if found is None:
-        full = {name for t in _parameters(op) for name in names.of(t)}
-        found = frozenset(name for f in full for name in _with_modules(f))
-        names.of_node[op.node] = found
+        found = names.of_node[op.node] = frozenset(name for t in _parameters(op) for name in names.of(t))
     return found
+
+
+def _holding(op: Op, names: _Names) -> frozenset[str]:
+    """Modules that hold the nearest layers that feed ``op``, all of them; with and without a dot behind."""
+    known, sweep = names.holding, op.sweep
+    stack = [op.node]
+    while stack:
+        at = sweep.op(stack[-1])
+        own = frozenset[str]() if at is None else _own(at, names)
+        feeding = [] if at is None or own else [e for e, live in zip(at.edges, at.live) if live]
+        below = [None if e in sweep.live.outputs else e[0] for e in feeding]
+        waiting = [n for n in below if n is not None and n not in known]
+        if waiting:
+            stack += waiting
+        elif own:  # without the parameter itself and the module that it is a parameter of
+            known[stack.pop()] = frozenset(
+                n + dot for f in own for n in _with_modules(f)[2:] for dot in ("", ".")
+            )
+        else:
+            held = [frozenset[str]() if n is None else known[n] for n in below]
+            known[stack.pop()] = frozenset.intersection(*held) if held else frozenset()
+    return known[op.node]
 
 
 def _parameters(op: Op) -> list[Tensor]:

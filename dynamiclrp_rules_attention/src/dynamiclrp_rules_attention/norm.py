@@ -50,6 +50,13 @@ def _pull(op: Op, c: Tensor, i: int, at: Any) -> Tensor:
     return h - h.mean(_dims(op), True)
 
 
+def spelled_layer_norm(op: Op, x: Tensor, weight: Tensor | None) -> Tensor:
+    """The norm in steps, without its bias."""
+    centred = x - x.mean(_dims(op), keepdim=True)
+    y = centred * (centred.square().mean(_dims(op), keepdim=True) + _eps(op)).rsqrt()
+    return y if weight is None else y * weight
+
+
 def _shift(op: Op) -> Tensor | None:
     return op.optional(2)
 

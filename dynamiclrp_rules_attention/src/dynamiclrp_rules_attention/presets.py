@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import Literal
 
 from dynamiclrp_core.defaults import Gradient, Stop
 from dynamiclrp_core.layered import Epsilon
-from dynamiclrp_core.numerics import dot
-from dynamiclrp_core.op import Op
 from dynamiclrp_core.ratio import Identity
-from dynamiclrp_core.rule import Conserves, Entries, Rule, Value
+from dynamiclrp_core.rule import Rule
 from dynamiclrp_core.scalar_function import RegionIdentity
 from dynamiclrp_core.signed import Gamma
 from dynamiclrp_core.table import Rules, override
-from torch import Tensor
 
 from .explicit import ExplicitAttention, HalfSplit, SoftmaxTaylor
 from .gates import SignalTakesAll
+from .norm_variants import norm_rules
 from .sdpa import ValuesOnly
 
 Softmax = Literal["taylor", "stop"]
@@ -25,39 +23,6 @@ Gate = Literal["half", "signal"]
 Norm = Literal["scale", "statistics", "identity"]
 SCALAR = ("product__gate", "quotient__gate", "elementwise__composed", "quotient__composed")
 """Where a scalar function by hand ends."""
-
-
-class HeldStatistics(Rule):
-    """Layer norm with mean and std both constant: ``c_x = c w / std``. The mean absorbs its part.
-
-    Where weight or bias are inputs, the row's own rule.
-    """
-
-    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        ci = self.only(c)
-        if op.live != (True, *[False] * (len(op.edges) - 1)):
-            return op.row.cases[-1][1].coefficient(op, ci)
-        slope = op.saved.result2.to(ci.dtype)
-        weight = op.saved.weight
-        slope = slope if weight is None else slope * weight.to(ci.dtype)
-        sent = ci * slope
-        if op.ledger is not None:
-            bias = op.optional(2)
-            op.book("mean", -dot(op.saved.result1.expand_as(sent), sent))
-            if bias is not None:
-                op.book("bias", dot(bias, ci))
-        return [sent, *[None] * (len(op.edges) - 1)]
-
-
-class NormIdentity(Rule):
-    """Relevance passes a norm unchanged, entry by entry: ``R_x = R`` (DynamicLRP; AttnLRP eq. 9)."""
-
-    conserves: ClassVar[Conserves] = "exact"
-
-    def value(self, op: Op, *r: Tensor | None) -> Entries:
-        if not op.live[0]:
-            return op.row.cases[-1][1].value(op, *r)
-        return [Value(self.only(r)), *[None] * (len(op.edges) - 1)]
 
 
 def constant_weights() -> Rules:
@@ -100,8 +65,7 @@ def _rules(
     if conv_gamma is not None:
         chosen["ConvolutionBackward0"] = Gamma(gamma=conv_gamma, epsilon=epsilon)
     if norm != "scale":
-        held = HeldStatistics() if norm == "statistics" else NormIdentity()
-        chosen["NativeLayerNormBackward0"] = held
+        chosen |= norm_rules(norm, chosen.get("norm"))
     if gate == "signal" or softmax == "stop":
         chosen["product"] = SignalTakesAll(gates="all" if gate == "signal" else "softmax")
     if explicit and softmax == "taylor":
@@ -127,8 +91,8 @@ def attnlrp(
 
     softmax     ``"taylor"``: proposition 3.1; ``"stop"``: attention weights are constants (CP-LRP)
     gate        a product of two live tensors: half each, or ``"signal"``: nothing to the gate
-    norm        layer norm: ``"scale"`` holds 1/std, centring is linear; ``"statistics"`` holds the mean
-                too; ``"identity"`` passes R unchanged
+    norm        norms by their own mean, fused or by hand: ``"scale"`` holds 1/std, centring is linear;
+                ``"statistics"`` holds the mean too; ``"identity"`` passes R unchanged
     gamma       the gamma rule on layers (text, DynamicLRP: 0.001; ViT, LXT: 0.05); None: epsilon
     conv_gamma  the same for convolutions (ViT, LXT: 0.25)
     epsilon     of the layers, in units of their output
@@ -154,4 +118,4 @@ def cp_lrp(
 
 PRESETS: dict[str, Callable[..., Rules]] = {"attnlrp": attnlrp, "cp-lrp": cp_lrp}
 
-__all__ = ["PRESETS", "HeldStatistics", "NormIdentity", "attnlrp", "constant_weights", "cp_lrp"]
+__all__ = ["PRESETS", "attnlrp", "constant_weights", "cp_lrp"]
