@@ -171,7 +171,7 @@ class Sweep:
             self._send(op.edges, op.wanted, entries)
         if self.check:
             check_finite(self, op, sent)
-        if self.ledger is not None:
+        if op.ledger is not None:
             balance(self, op, c, r, sent, booked)
 
     def _send(self, edges: Sequence[Edge], wanted: Sequence[bool], entries: Entries) -> None:
