@@ -54,9 +54,9 @@ class Sweep:
         check: bool = False,
     ) -> None:
         self.graph = graph
-        self.live = graph.reaching(inputs)
+        self.live = graph.reaching(inputs, rules.separate)
         self.same = not at
-        self.wanted = graph.reaching([*inputs, *at]) if at else self.live
+        self.wanted = graph.reaching([*inputs, *at], rules.separate) if at else self.live
         self.targets = frozenset([*inputs, *at])
         self.rules = rules
         self.dtype = dtype

@@ -164,11 +164,12 @@ def same_index_map(op: Op, region: Region) -> bool:
     for o in [*reversed(ops), op]:
         arriving = [maps[e] for e, live in zip(o.edges, o.live) if live]
         if o.row.family == "moving":
-            if len(arriving) != 1 or o.row.shift is not None or _pairs(o):
+            if (len(arriving) != 1 and not o.row.separate) or o.row.shift is not None or _pairs(o):
                 return False
-            made = o.forward(arriving[0])
+            made = o.forward(*[maps.get(e) for e in o.edges] if o.row.separate else arriving)
             for nr, part in enumerate(made if isinstance(made, tuple) else (made,)):
-                maps[o.node, nr] = part
+                if part is not None:
+                    maps[o.node, nr] = part
             continue
         shape = o.shape
         wide = [m.expand(shape) for m in arriving]

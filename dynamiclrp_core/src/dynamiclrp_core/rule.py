@@ -122,6 +122,7 @@ class Row:
     degree     degree of homogeneity in all operands: a number, a tensor where entries differ, a tuple
                where outputs do, or ``(op)`` -> one of these (None: unknown)
     straight   numbers of the outputs in which the op is linear (the mean of var_mean)
+    separate   a call on lists: output i of n is made of operands i, i + n, i + 2n ... and of no other
     reduces    whether elements are summed or selected over a dimension
     selects    which entries move depends on their values (max, sort)
     weights    ``(op) -> factor of each term`` of a sum
@@ -155,6 +156,7 @@ class Row:
     copies: bool = False
     degree: Degree = None
     straight: tuple[int, ...] = ()
+    separate: bool = False
     reduces: bool = False
     selects: bool = False
     weights: Callable[[Op], tuple[float, ...]] | None = None
