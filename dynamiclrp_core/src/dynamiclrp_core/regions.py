@@ -106,9 +106,7 @@ def is_scaling(op: Op) -> bool:
     row = op.row
     if sum(op.live) != 1:
         return False
-    if row.family == "elementwise":
-        return bool(row.degree == 1.0) and row.slope is None and not row.stands_in
-    return row.family == "product" or (row.family == "quotient" and op.live[0])
+    return row.scales or row.family == "product" or (row.family == "quotient" and op.live[0])
 
 
 def chain(op: Op, edge: Edge, passed: Callable[[Op], bool]) -> tuple[Op | None, list[Op]]:

@@ -119,6 +119,7 @@ class Row:
     at_zero    f(0), a number or ``(op) -> number``; infinite where f has a pole or no finite limit;
                None: 0 with a slope or degree 1, else computed from ``forward``
     copies     f(x) = x in other memory, layout or dtype
+    scales     f(x) = k x with a constant k per entry (a number, a dropout's mask)
     degree     degree of homogeneity in all operands: a number, a tensor where entries differ, a tuple
                where outputs do, or ``(op)`` -> one of these (None: unknown)
     straight   numbers of the outputs in which the op is linear (the mean of var_mean)
@@ -154,6 +155,7 @@ class Row:
     slope: Callable[[Op], Tensor] | None = None
     at_zero: float | Callable[[Op], float] | None = None
     copies: bool = False
+    scales: bool = False
     degree: Degree = None
     straight: tuple[int, ...] = ()
     separate: bool = False
