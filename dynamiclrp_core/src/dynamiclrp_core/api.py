@@ -126,7 +126,7 @@ def propagate(
         )
     wanted, tensors = inputs_of(inputs, graph, "inputs")
     also, at_tensors = inputs_of(at, graph, "at") if not is_empty(at) else ([], [])
-    must_be_unchanged(graph, [*wanted, *also], [*tensors, *at_tensors])
+    notes = must_be_unchanged(graph, [*wanted, *also], [*tensors, *at_tensors])
     if not allow_unused:
         must_reach(graph, "inputs", wanted, tensors)
         must_reach(graph, "at", also, at_tensors)
@@ -165,6 +165,7 @@ def propagate(
                 "relevance is NaN or infinite, and no rule made it so: the seed or the forward value "
                 "of an input already is"
             )
+    sweep.values.stats.notes |= notes
     books = sweep.ledger
     if books is not None:
         books.inputs = sum(total(r) for r, _ in found)
