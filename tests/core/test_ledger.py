@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import dynamiclrp_core as lrp
@@ -122,3 +123,26 @@ def test_a_buffer_that_is_written_over_holds_nothing_that_counts() -> None:
         y[t] = 2 * x[t]
     books = lrp.propagate(y, x, ledger=True).ledger
     assert books is not None and books.closed
+
+
+@pytest.mark.parametrize("rules", ["default", "dynamiclrp"])
+@pytest.mark.parametrize("of", [lambda b: b * 3, lambda b: b.exp() + 1, lambda b: b.softmax(0) @ b])
+def test_a_read_out_changes_no_book(of: Callable[[Tensor], Tensor], rules: str) -> None:
+    """On the way to a tensor of ``at`` entries take no share: nothing of theirs can end anywhere."""
+    torch.manual_seed(1)
+    x, b = (torch.randn(3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    with lrp.record():
+        y = x.exp() * of(b)
+    alone, beside = (lrp.propagate(y, x, rules=rules, at=at, ledger=True).ledger for at in ([], [b]))
+    assert alone is not None and beside is not None and beside.closed
+    assert beside.by_node == alone.by_node
+
+
+def test_an_output_that_depends_on_no_input_is_a_constant() -> None:
+    """Its relevance starts and ends there, whether it is a coefficient or a value."""
+    x, b = (torch.randn(3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    outputs = (x * 2, b * 3, b)
+    for seeds in (None, tuple(y.detach() for y in outputs)):
+        books = lrp.propagate(outputs, x, seeds, ledger=True).ledger
+        assert books is not None and books.closed
+        assert books.by_cause["constants"] == pytest.approx(4 * float(b.detach().sum()))

@@ -185,12 +185,22 @@ def rms_hf(x: Tensor) -> Tensor:
 
 GAIN = torch.tensor([1.0, 2.0, 0.5, -1.0], dtype=torch.float64, requires_grad=True)
 
+
+def dropped(x: Tensor) -> Tensor:
+    """Dropout with one mask."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return F.dropout(x, 0.3)
+
+
 SCALES = {
     "rms norm": rms,
     "rms norm, Hugging Face": rms_hf,
     "rms norm by sqrt": lambda x: x / (x.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt(),
     "rms norm by x*x": lambda x: x * ((x * x).mean(-1, keepdim=True) + 1e-6) ** -0.5,
     "scaled before": lambda x: (GAIN * x) * torch.rsqrt(x.pow(2).mean(-1, keepdim=True)),
+    "negated": lambda x: -x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True)),
+    "dropped": lambda x: dropped(x) / x.norm(dim=-1, keepdim=True),
     "l2 norm": lambda x: F.normalize(x, dim=-1),
     "l2 norm by hand": lambda x: x / x.norm(dim=-1, keepdim=True),
     "max norm": lambda x: x / x.abs().amax(-1, keepdim=True),
@@ -251,6 +261,9 @@ def test_batch_norm_by_hand_is_batch_norm() -> None:
 
 NOT_STATISTICS = {
     "degree 1": lambda x: x * x.mean(-1, keepdim=True),
+    "absolute signal": lambda x: x.abs() * x.pow(2).mean(-1, keepdim=True).rsqrt(),
+    "leaky signal": lambda x: F.leaky_relu(x) / x.norm(dim=-1, keepdim=True),
+    "signal of relu": lambda x: x.relu() / x.norm(dim=-1, keepdim=True),
     "degree -2": lambda x: x / x.pow(2).mean(-1, keepdim=True),
     "not reduced": lambda x: (x + 1) * (x * x + 1).rsqrt() * x.flip(-1),
     "through a matmul": lambda x: x * (x @ torch.eye(4, dtype=x.dtype)).pow(2).mean(-1, True).rsqrt(),
@@ -327,6 +340,24 @@ def test_constant_over_x_is_elementwise() -> None:
 
 
 # -- matchers as scopes ------------------------------------------------------------------------------
+
+
+SCALINGS = {"number": lambda g: 3 * g, "sign": torch.neg, "dropout": dropped, "weight": lambda g: g * GAIN}
+POSITIVE_ONLY = {"abs": torch.abs, "leaky relu": F.leaky_relu, "rrelu": lambda g: F.rrelu(g, training=True)}
+
+
+@pytest.mark.parametrize("name", [*SCALINGS, *POSITIVE_ONLY])
+def test_a_divisor_is_seen_through_what_multiplies_by_constants_alone(name: str) -> None:
+    """a * (k / s) is a quotient: all to a. A function that is k x on each side of 0 is no constant k: of
+    a * |1 / s| both take half, as of any function of s that is not a divisor."""
+    a, s = x_of(3, 4), x_of(3, 4, seed=1)
+    f = {**SCALINGS, **POSITIVE_ONLY}[name]
+    torch.manual_seed(5)
+    y = a * f(1 / s)
+    r, of_s = lrp.relevance(y, (a, s))
+    share = 1.0 if name in SCALINGS else 0.5
+    torch.testing.assert_close(r, share * y.detach())
+    assert (name in SCALINGS) == (not of_s.any())
 
 
 def test_a_scope_may_answer_with_operand_0() -> None:

@@ -25,9 +25,6 @@ CONSTANT = -1
 LARGE = 1e3
 UNFIT = {
     "LiftBackward0": "gives back its operand itself, which then stands elsewhere in the graph",
-    # A known gap: outputs are live by node, so a trainable constant that goes through the hook beside a live
-    # tensor takes a share, and a frozen one does not.
-    "torch.nn.modules._functions.BackwardHookFunction-two": "is live as a whole",
 }
 
 

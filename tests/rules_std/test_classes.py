@@ -19,6 +19,7 @@ from dynamiclrp_core.families import (
     moving,
     product,
     quotient,
+    scaling,
     softmax,
 )
 from dynamiclrp_core.samples import Sample
@@ -49,6 +50,8 @@ WRONG = {
         elementwise("CumsumBackward0", forward=lambda op, x: x.cumsum(op.saved.dim))),
     "elementwise's degree": (torch.tanh, ("n 4",),
         elementwise("TanhBackward0", forward=lambda op, x: x.tanh(), degree=1.0)),
+    "scaling": (torch.nn.functional.leaky_relu, ("n 4",), scaling("LeakyReluBackward0",
+        forward=lambda op, x: torch.nn.functional.leaky_relu(x, op.saved.negative_slope))),
     "copy": (torch.neg, ("n 4",), copying("NegBackward0", forward=lambda op, x: -x)),
     "adding": (lambda a, b: torch.add(a, b, alpha=2), TWO,
         adding("AddBackward0", weights=weights(1, 1), forward=lambda op, a, b: a + 2 * b)),

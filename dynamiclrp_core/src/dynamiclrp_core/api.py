@@ -126,7 +126,7 @@ def propagate(
         )
     wanted, tensors = inputs_of(inputs, graph, "inputs")
     also, at_tensors = inputs_of(at, graph, "at") if not is_empty(at) else ([], [])
-    must_be_unchanged(graph, [*wanted, *also], [*tensors, *at_tensors])
+    notes = must_be_unchanged(graph, [*wanted, *also], [*tensors, *at_tensors])
     if not allow_unused:
         must_reach(graph, "inputs", wanted, tensors)
         must_reach(graph, "at", also, at_tensors)
@@ -136,7 +136,7 @@ def propagate(
     seeds = seeds_of(roots, output_relevance, dtype, create_graph)
 
     def swept(check: bool = False) -> Sweep:
-        books = _books(roots, seeds, dtype) if ledger else None
+        books = Ledger(unit_roundoff=torch.finfo(dtype or roots[0].dtype).eps / 2) if ledger else None
         sweep = Sweep(
             graph,
             wanted,
@@ -148,6 +148,8 @@ def propagate(
             on_missing=on_missing,
             check=check,
         )
+        if books is not None:
+            _enter(books, roots, seeds, sweep)
         with torch.set_grad_enabled(create_graph), _no_autocast():
             sweep.run(seeds)
         return sweep
@@ -163,6 +165,7 @@ def propagate(
                 "relevance is NaN or infinite, and no rule made it so: the seed or the forward value "
                 "of an input already is"
             )
+    sweep.values.stats.notes |= notes
     books = sweep.ledger
     if books is not None:
         books.inputs = sum(total(r) for r, _ in found)
@@ -234,15 +237,16 @@ def _no_autocast() -> ExitStack:
     return stack
 
 
-def _books(
-    roots: Sequence[Tensor], seeds: Sequence[tuple[Address, Tensor | Value]], dtype: torch.dtype | None
-) -> Ledger:
-    books = Ledger(unit_roundoff=torch.finfo(dtype or roots[0].dtype).eps / 2)
-    for y, (_, seed) in zip(roots, seeds):
+def _enter(
+    books: Ledger, roots: Sequence[Tensor], seeds: Sequence[tuple[Address, Tensor | Value]], sweep: Sweep
+) -> None:
+    """Enter what the outputs start with; an output that depends on no input is a constant, and ends there."""
+    for y, (edge, seed) in zip(roots, seeds):
         r = seed.relevance if isinstance(seed, Value) else y.detach()
         books.seed += total(r)
         books.seed_abs += float(r.detach().abs().sum(dtype=torch.float64))
-    return books
+        if edge not in sweep.live:
+            books.book(kind(edge.node), sweep.graph.position[edge.node], "constants", r.sum())
 
 
 def _result(sweep: Sweep, a: Address, dtype: torch.dtype | None) -> tuple[Tensor, Tensor | None]:

@@ -20,8 +20,9 @@ from .graph import Graph
 from .node import Address, address, kind, leaf, metadata, modified_since
 from .numerics import raised
 from .plugins import preset
-from .record import recordings
+from .record import written_since
 from .rule import Value
+from .statistics import ASSUMED
 from .table import Rules
 
 Tensors = Tensor | Sequence[Tensor]
@@ -129,22 +130,27 @@ def must_reach(graph: Graph, name: str, wanted: Sequence[Address], tensors: Sequ
             )
 
 
-def must_be_unchanged(graph: Graph, wanted: Sequence[Address], tensors: Sequence[Tensor | None]) -> None:
+def must_be_unchanged(graph: Graph, wanted: Sequence[Address], tensors: Sequence[Tensor | None]) -> set[str]:
     """Raises ModifiedInPlace for a leaf that was written to after the forward, where anything can tell.
 
     Relevance is ``x * c`` with the x of the forward, and the caller's x is all there is. A version above 0
-    is a reason to look: what ``record()`` saw, and what the nodes that read x saved of it.
+    is a reason to look: what ``record()`` saw, and what the nodes that read x saved of it. Returns notes
+    on the leaves of which nothing tells.
     """
+    notes = set()
     for i, (a, t) in enumerate(zip(wanted, tensors)):
         if t is None or t.grad_fn is not None or t.is_inference() or not t._version:
             continue
         readers = [n for n in graph.inner if any([child is a.node for child, _ in graph.edges[n]])]
-        seen = {v for r in recordings() for n in readers if (v := r.version(t, n)) is not None}
-        if (seen and t._version not in seen) or any([modified_since(n, t) for n in readers]):
+        told = [written_since(t, readers), *[modified_since(n, t) for n in readers]]
+        if True in told:
             raise ModifiedInPlace(
                 f"input {i} (shape {tuple(t.shape)}) was changed in place after the forward.\n"
                 "  cure: run the forward again, or write out of place"
             )
+        if False not in told:
+            notes.add(ASSUMED)
+    return notes
 
 
 def seeds_of(

@@ -6,7 +6,7 @@ conserve. The class is derived from autograd's Jacobian J of the node, which no 
 family        what must hold, x the operands and y the output (one line per entry of y)
 linear        J is the same at other values, and ``J x = y`` up to what the op adds
 moving        J holds one 1 per entry, or none where a constant came in; it depends on values in winners only
-elementwise   J is diagonal; of a copy it is the identity
+elementwise   J is diagonal; of a copy it is the identity, of a scaling f(-x) = -f(x) too
 adding        J of each term is its weight on the diagonal
 product       ``J_i x_i = y`` for each factor
 quotient      ``J_0 x_0 = y``, ``J_1 x_1 = -y``
@@ -143,6 +143,8 @@ def _elementwise(j: Jacobian, other: Jacobian, digits: float) -> str:
                 return "not elementwise: an entry depends on another's operand"
             if j.op.row.copies and not _same(block, where.to(block), digits):
                 return "not a copy: its gradient is not 1"
+    if j.op.row.scales and not _same(_flat(j.op.forward(-j.op.input(0))), -j.y[0], digits):
+        return "not a scaling: f(-x) is not -f(x)"
     return ""
 
 

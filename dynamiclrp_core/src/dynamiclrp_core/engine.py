@@ -55,9 +55,9 @@ class Sweep:
         check: bool = False,
     ) -> None:
         self.graph = graph
-        self.live = graph.reaching(inputs)
+        self.live = graph.reaching(inputs, rules.separate)
         self.same = not at
-        self.wanted = graph.reaching([*inputs, *at]) if at else self.live
+        self.wanted = graph.reaching([*inputs, *at], rules.separate) if at else self.live
         self.targets = frozenset([*inputs, *at])
         self.rules = rules
         self.dtype = dtype
@@ -175,7 +175,7 @@ class Sweep:
             self._send(op.edges, op.wanted, entries)
         if self.check:
             check_finite(self, op, sent)
-        if self.ledger is not None:
+        if op.ledger is not None:
             balance(self, op, c, r, sent, booked)
 
     def _send(self, edges: Sequence[Edge], wanted: Sequence[bool], entries: Entries) -> None:

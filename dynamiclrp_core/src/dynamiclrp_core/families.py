@@ -96,6 +96,11 @@ def copying(node: str, operands: str = "self", **facts: Any) -> Row:
     return _row(node, "elementwise", Elementwise(), operands, degree=1.0, copies=True, exact=exact, **facts)
 
 
+def scaling(node: str, operands: str = "self", **facts: Any) -> Row:
+    """f(x) = k x with a constant k per entry (negation, dropout). Theorem: Linear, entry by entry."""
+    return elementwise(node, operands, degree=1.0, scales=True, **facts)
+
+
 def elementwise(
     node: str,
     operands: str = "self",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import cast
 
@@ -87,9 +87,12 @@ class Graph:
             return True
         return any(target in edges for edges in self.edges.values())
 
-    def reaching(self, targets: Collection[Address]) -> Reach:
-        """What depends on ``targets``: the tensors whose relevance must be computed to get there."""
-        return Reach(self, targets)
+    def reaching(self, targets: Collection[Address], separate: Callable[[Node], bool]) -> Reach:
+        """What depends on ``targets``: the tensors whose relevance must be computed to get there.
+
+        ``separate``: whether each output of a node depends on operands of its own (``Row.separate``).
+        """
+        return Reach(self, targets, separate)
 
     def path(self, node: Node) -> list[Node]:
         """A path from an output down to ``node``, for error messages."""
@@ -110,22 +113,30 @@ class Graph:
 class Reach:
     """The set of tensors from which ``targets`` can be reached, as a membership test on edges.
 
-    Nodes are live as a whole (``nodes``), except a node of several outputs of which only some are
-    targets and none of whose operands is live: there only those outputs are (``outputs``).
+    Nodes are live as a whole (``nodes``), except two kinds with several outputs, of which only some are
+    live (``outputs``): one of which only those are targets and none of whose operands is live, and one
+    that passes lists through, tensor by tensor (``separate``).
     """
 
-    __slots__ = ("nodes", "outputs")
+    __slots__ = ("nodes", "outputs", "targets")
 
-    def __init__(self, graph: Graph, targets: Collection[Address]) -> None:
-        self.outputs = frozenset((a.node, a.output) for a in targets)
+    def __init__(self, graph: Graph, targets: Collection[Address], separate: Callable[[Node], bool]) -> None:
+        self.targets = frozenset((a.node, a.output) for a in targets)
+        self.outputs = outputs = set(self.targets)
         nodes: set[Node] = {a.node for a in targets if len(a.node._input_metadata) == 1}
-        outputs = self.outputs
         partial = len(nodes) < len({a.node for a in targets})
         edges = graph.edges
         for node in graph.inner:
             if type(node) is MARK:
                 continue  # constant for relevance
-            for child, nr in edges[node]:
+            below = edges[node]
+            if len(below) > 1 and separate(node):
+                count, partial = len(node._input_metadata), True
+                for i, edge in enumerate(below):
+                    if edge[0] in nodes or edge in outputs:
+                        outputs.add((node, i % count))
+                continue
+            for child, nr in below:
                 if child in nodes or (partial and (child, nr) in outputs):
                     nodes.add(node)
                     break

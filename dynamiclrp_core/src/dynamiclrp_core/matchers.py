@@ -183,13 +183,12 @@ def _facts(op: Op, below: list[_Facts], nr: int) -> _Facts:
             degree = known[0]
     # A slice of x on the way to the statistic: it would be a statistic of other entries.
     drops = row.family == "moving" and not row.reduces and op.shape.numel() < op.operand_shape(0).numel()
-    scales = sum(op.live) == 1 and (row.family == "product" or (row.family == "quotient" and op.live[0]))
     return _Facts(
         degree=degree,
         reduced=row.reduces or all(f.reduced for f in below),
         linear=all(f.linear for f in below)
         and (
-            scales
+            is_scaling(op)
             or is_cast(row)
             or row.family in ("moving", "linear")
             or nr in row.straight

@@ -83,18 +83,20 @@ def function_tensors(node: Node) -> tuple[Any, ...]:
         return inside_backward(lambda: function.saved_tensors)
 
 
-def modified_since(node: Node, t: Tensor) -> bool:
-    """Whether ``node`` saved ``t`` itself, and torch says that ``t`` was written to since."""
+def modified_since(node: Node, t: Tensor) -> bool | None:
+    """Whether torch says that ``t``, which ``node`` saved, was written to since. None if it saved another."""
+    told = None
     for name in dir(node):
         if name.startswith("_raw_saved_"):
             try:
                 held = getattr(node, name).data
                 if isinstance(held, Tensor) and held.data_ptr() == t.data_ptr():
                     getattr(node, name.removeprefix("_raw"))
+                    told = False
             except (RuntimeError, AttributeError) as error:
                 if "modified by an inplace operation" in str(error):
                     return True
-    return False
+    return told
 
 
 def metadata(node: Node) -> Sequence[Any]:

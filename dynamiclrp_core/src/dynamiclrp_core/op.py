@@ -76,7 +76,8 @@ class Op:
         self.live = sweep.live.operands(self.edges)
         self.wanted = self.live if sweep.same else sweep.wanted.operands(self.edges)
         self.match: Any = None
-        self.ledger: Ledger | None = sweep.ledger
+        # What only carries a read-out's entry takes no share, so nothing can end there.
+        self.ledger: Ledger | None = sweep.ledger if True in self.live else None
         self._metadata: Sequence[Any] | None = None
         self._saved: Saved | None = None
 

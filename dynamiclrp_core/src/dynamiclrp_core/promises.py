@@ -30,9 +30,9 @@ from torch.autograd.graph import Node
 
 from .errors import ModifiedInPlace, Unrecoverable
 from .node import Address, kind, leaf, metadata
-from .record import recordings
+from .record import recordings, written_since
 from .saved_index import SavedIndex
-from .statistics import Promises
+from .statistics import ASSUMED, Promises
 
 if TYPE_CHECKING:
     from .engine import Sweep
@@ -82,7 +82,10 @@ class Values:
         value = self.known.get(at)
         if value is None:
             op = self.sweep.op(at.node)
-            value = leaf(at.node) if op is None else self.output(op, at.output)
+            variable = leaf(at.node)
+            if variable is not None:
+                return self._leaf(at.node, variable)
+            value = None if op is None else self.output(op, at.output)
         if value is None:
             raise Unrecoverable(f"no row for {kind(at.node)}, whose output is asked for")
         return value
@@ -167,17 +170,16 @@ class Values:
         # A leaf saved somewhere is version-checked there; AccumulateGrad.variable is not.
         where = self.index.leaves.get(id(variable))
         if where is not None:
-            return cast(Tensor, self.sweep.read(*where))
-        readers = self.index.users.get((node, 0), ())
-        seen = [r.version(variable, reader) for r in recordings() for reader in readers]
-        versions = [v for v in seen if v is not None]
-        if versions and variable._version not in versions:
+            self.sweep.read(*where)
+            return variable
+        written = written_since(variable, self.index.users.get((node, 0), ()))
+        if written:
             raise ModifiedInPlace(
                 f"a leaf of shape {tuple(variable.shape)} was changed in place after the forward "
                 "(an optimizer step?): run the forward again before explaining"
             )
-        if not versions:
-            self.stats.notes.add("values of leaves are taken as unchanged since the forward")
+        if written is None:
+            self.stats.notes.add(ASSUMED)
         return variable
 
     def _from_consumer(self, node: Node, nr: int) -> Tensor | None:

@@ -15,7 +15,7 @@ import re
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -156,6 +156,17 @@ def recordings() -> list[Recording]:
     return list(_own.alive)
 
 
+def written_since(leaf: Tensor, readers: Iterable[Node]) -> bool | None:
+    """Whether ``leaf`` was written to after ``readers`` read it; None where no recording saw them do it.
+
+    A tensor of version 0 was never written to. (What goes through ``.data`` has no version.)
+    """
+    if not leaf.is_inference() and not leaf._version:
+        return False
+    seen = {v for r in recordings() for node in readers if (v := r.version(leaf, node)) is not None}
+    return leaf._version not in seen if seen else None
+
+
 class _Plan(NamedTuple):
     """What to keep of one aten function: its node's name, its arguments, the one it writes to."""
 
@@ -187,8 +198,13 @@ class _Mode(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         plans = self._plans
         plan = plans[func] if func in plans else plans.setdefault(func, self._plan(func))
-        if plan is not None and torch.is_grad_enabled():
-            self._keep(plan, args, kwargs or {})
+        if torch.is_grad_enabled():
+            for value in args:
+                for each in value if isinstance(value, list) else (value,):
+                    if isinstance(each, Tensor) and each.requires_grad and each.is_leaf:
+                        self._recording.watch(each)
+            if plan is not None:
+                self._keep(plan, args, kwargs or {})
         return func(*args, **(kwargs or {}))
 
     def _keep(self, plan: _Plan, args: Any, kwargs: Any) -> None:
@@ -203,8 +219,6 @@ class _Mode(TorchDispatchMode):
                         kept[name] = _Versioned(value.clone())
                 else:
                     tracked = True
-                    if value.is_leaf:
-                        self._recording.watch(value)
             elif isinstance(value, list) and any(isinstance(v, Tensor) for v in value):
                 tracked |= any(isinstance(v, Tensor) and v.requires_grad for v in value)
                 kept[name] = [

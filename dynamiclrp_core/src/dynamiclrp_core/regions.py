@@ -106,9 +106,7 @@ def is_scaling(op: Op) -> bool:
     row = op.row
     if sum(op.live) != 1:
         return False
-    if row.family == "elementwise":
-        return bool(row.degree == 1.0) and row.slope is None and not row.stands_in
-    return row.family == "product" or (row.family == "quotient" and op.live[0])
+    return row.scales or row.family == "product" or (row.family == "quotient" and op.live[0])
 
 
 class Chain(NamedTuple):
@@ -128,7 +126,7 @@ def chain(op: Op, edge: Edge, passed: Callable[[Op], bool]) -> Chain:
     sweep = op.sweep
     tensors: list[Edge] = [edge]
     ops: list[Op] = []
-    while edge[0] is not None and edge not in sweep.live.outputs:
+    while edge[0] is not None and edge not in sweep.live.targets:
         below = sweep.op(edge[0])
         if below is None or len(ops) == REGION or not passed(below):
             return Chain(tensors, ops, below)
@@ -206,9 +204,10 @@ def same_index_map(op: Op, region: Region) -> bool:
         if o.row.family == "moving":
             if (o.row.shift is not None and not all(o.live)) or _pairs(o):
                 return False  # constants come in by place
-            made = o.forward(*arriving)
+            made = o.forward(*[maps.get(e) for e in o.edges] if o.row.separate else arriving)
             for nr, part in enumerate(made if isinstance(made, tuple) else (made,)):
-                maps[o.node, nr] = part
+                if part is not None:
+                    maps[o.node, nr] = part
             continue
         shape = o.shape
         wide = [m.expand(shape) for m in arriving]

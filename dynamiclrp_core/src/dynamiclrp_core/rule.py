@@ -119,9 +119,11 @@ class Row:
     at_zero    f(0), a number or ``(op) -> number``; infinite where f has a pole or no finite limit;
                None: 0 with a slope or degree 1, else computed from ``forward``
     copies     f(x) = x in other memory, layout or dtype
+    scales     f(x) = k x with a constant k per entry (a number, a dropout's mask)
     degree     degree of homogeneity in all operands: a number, a tensor where entries differ, a tuple
                where outputs do, or ``(op)`` -> one of these (None: unknown)
     straight   numbers of the outputs in which the op is linear (the mean of var_mean)
+    separate   a call on lists: output i of n is made of operands i, i + n, i + 2n ... and of no other
     reduces    whether elements are summed or selected over a dimension
     selects    which entries move depends on their values (max, sort)
     weights    ``(op) -> factor of each term`` of a sum
@@ -153,8 +155,10 @@ class Row:
     slope: Callable[[Op], Tensor] | None = None
     at_zero: float | Callable[[Op], float] | None = None
     copies: bool = False
+    scales: bool = False
     degree: Degree = None
     straight: tuple[int, ...] = ()
+    separate: bool = False
     reduces: bool = False
     selects: bool = False
     weights: Callable[[Op], tuple[float, ...]] | None = None

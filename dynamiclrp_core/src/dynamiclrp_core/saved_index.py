@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from torch import Tensor
 from torch.autograd.graph import Node
 
+from .errors import ModifiedInPlace
 from .node import Address, inside_backward, packing, saved
 
 if TYPE_CHECKING:
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 class SavedIndex:
     """``found[address]``: (node, field, whether the value is the base of what is saved there).
 
-    ``users[address]``: the nodes that read a tensor. ``leaves[id(leaf)]``: where a leaf is saved, which
-    is version-checked there. ``held``: fields of checkpointed regions, read once for all.
+    ``users[address]``: the nodes that read a tensor. ``leaves[id(leaf)]``: where a leaf, or a view of
+    it, is saved, which is version-checked there. ``held``: fields of checkpointed regions, read once for all.
     """
 
     def __init__(self, sweep: Sweep) -> None:
@@ -66,8 +67,14 @@ class SavedIndex:
         """Enter one saved field into the index: its own address, and that of the base it views."""
         try:
             value = self.sweep.read(node, name)
+        except ModifiedInPlace:  # only an error if a rule asks for it, here or as a leaf
+            value = getattr(node, "_raw_saved_" + name).data
+            for t in (value, getattr(value, "_base", None)):
+                if isinstance(t, Tensor) and t.is_leaf:
+                    self.leaves[id(t)] = (node, name)
+            return
         except RuntimeError:
-            return  # freed or modified: only an error if a rule asks for it
+            return  # freed: only an error if a rule asks for it
         if not isinstance(value, Tensor):
             return
         if value.grad_fn is not None:
@@ -77,3 +84,5 @@ class SavedIndex:
         base = value._base
         if base is not None and base.grad_fn is not None:
             self.found.setdefault((base.grad_fn, base.output_nr), (node, name, True))
+        elif base is not None and base.requires_grad:  # a view has its base's version
+            self.leaves.setdefault(id(base), (node, name))

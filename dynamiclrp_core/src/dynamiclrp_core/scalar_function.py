@@ -88,10 +88,14 @@ class ScalarFunction(Held):
                 arriving = next(made[e] for e in o.edges if e in made)
                 made[o.node, 0] = arriving.expand(o.shape)
                 continue
-            operands = [made[e] if e in made else o.input(i) for i, e in enumerate(o.edges)]
+            operands = [
+                made[e] if e in made else None if o.row.separate else o.input(i)
+                for i, e in enumerate(o.edges)
+            ]
             result = o.forward(*operands)
             for nr, part in enumerate(result if isinstance(result, tuple) else (result,)):
-                made[o.node, nr] = part
+                if part is not None:
+                    made[o.node, nr] = part
         return made[op.node, 0]
 
 

@@ -128,7 +128,7 @@ def _holding(op: Op, names: _Names) -> frozenset[str]:
         at = sweep.op(stack[-1])
         own = frozenset[str]() if at is None else _own(at, names)
         feeding = [] if at is None or own else [e for e, live in zip(at.edges, at.live) if live]
-        below = [None if e in sweep.live.outputs else e[0] for e in feeding]
+        below = [None if e in sweep.live.targets else e[0] for e in feeding]
         waiting = [n for n in below if n is not None and n not in known]
         if waiting:
             stack += waiting

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+ASSUMED = (
+    "values of leaves that were written to at some time are taken as unchanged since the forward; "
+    "record() around the forward tells"
+)
+
 
 @dataclass
 class Promises:

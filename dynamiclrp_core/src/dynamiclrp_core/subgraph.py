@@ -79,9 +79,12 @@ class SubGraph(Rule):
     ) -> None:
         """What arrived at outputs that are made of constants alone, or of what takes no relevance."""
         assert op.ledger is not None
-        reach = Graph([address(o) for o in outputs if _tracked(o)]).reaching(live)
-        for o, s in zip(outputs, seeds):
-            if s is not None and not (_tracked(o) and address(o) in reach):
+        graph = Graph([address(o) for o in outputs if _tracked(o)])
+        reach = graph.reaching(live, op.sweep.rules.separate)
+        for nr, (o, s) in enumerate(zip(outputs, seeds)):
+            if s is None or (op.node, nr) not in op.sweep.live:  # an entry for a read-out takes no share
+                continue
+            if not (_tracked(o) and address(o) in reach):
                 op.book("constants", s.relevance.sum() if isinstance(s, Value) else dot(o, s))
 
 

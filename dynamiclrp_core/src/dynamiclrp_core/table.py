@@ -162,6 +162,11 @@ class Rules(Mapping[str, Row]):
             self._kinds[type(node)] = found
         return found
 
+    def separate(self, node: Node) -> bool:
+        """Whether each output of ``node`` depends on operands of its own (``Row.separate``)."""
+        known = self.kind(node)
+        return known is not None and known.row.separate
+
     def cases(self, row: Row) -> tuple[tuple[Matcher | None, Rule], ...]:
         """The (matcher, rule) pairs to try for a node of ``row``, overrides applied."""
         # With each pair the name of its case: a scoped rule stands for the case it was scoped from.

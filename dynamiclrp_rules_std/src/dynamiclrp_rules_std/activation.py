@@ -6,7 +6,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from dynamiclrp_core.families import composite, elementwise
+from dynamiclrp_core.families import composite, elementwise, scaling
 from dynamiclrp_core.numerics import secant
 from dynamiclrp_core.op import Op
 from torch import Tensor
@@ -163,7 +163,7 @@ ROWS = (
     composite("GluBackward0", forward=lambda op, x: _glu(*x.chunk(2, op.saved.dim))),
     composite("PreluKernelBackward0", "self weight",
         forward=lambda op, x, weight: x.clamp_min(0) + weight * x.clamp_max(0)),
-    elementwise("NativeDropoutBackward0", forward=lambda op, x: _dropout(op, x), degree=1.0),
+    scaling("NativeDropoutBackward0", forward=lambda op, x: _dropout(op, x)),
 )  # fmt: skip
 
 

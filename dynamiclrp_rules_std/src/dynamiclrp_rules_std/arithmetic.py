@@ -13,6 +13,7 @@ from dynamiclrp_core.families import (
     elementwise,
     product,
     quotient,
+    scaling,
 )
 from dynamiclrp_core.numerics import quotient as divide
 from dynamiclrp_core.numerics import secant
@@ -85,17 +86,15 @@ ROWS = (
         forward=lambda op, a, b: a * b,
         pull=lambda op, c, i, at: c * at(1 - i).conj(),
     ),
-    elementwise(
-        "MulBackward1", forward=lambda op, x: x * op.saved.other, degree=1.0
-    ),  # scalar factor: linear
+    scaling("MulBackward1", forward=lambda op, x: x * op.saved.other),
     quotient(
         "DivBackward0",
         forward=lambda op, a, b: a / b,
         pull=lambda op, c, i, at: c / at(1).conj() if i == 0 else -c * (at(0) / at(1) ** 2).conj(),
     ),
-    elementwise("DivBackward1", forward=lambda op, x: x / op.saved.other, degree=1.0),
+    scaling("DivBackward1", forward=lambda op, x: x / op.saved.other),
     # -- one operand --------------------------------------------------------------------------------
-    elementwise("NegBackward0", forward=lambda op, x: -x, inverse=lambda op, y: -y, degree=1.0),
+    scaling("NegBackward0", forward=lambda op, x: -x, inverse=lambda op, y: -y),
     elementwise(
         "ReciprocalBackward0",
         results="result",

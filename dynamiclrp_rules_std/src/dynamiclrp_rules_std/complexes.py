@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from dynamiclrp_core.defaults import Elementwise, Linear
-from dynamiclrp_core.families import composite, custom, elementwise, moving
+from dynamiclrp_core.families import composite, custom, moving, scaling
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Entries, Row, Value
 from torch import Tensor
@@ -32,7 +32,7 @@ ROWS = (
         inverse=lambda op, y: torch.view_as_real(y.resolve_conj())),
     custom("ConjBackward0", Conjugate(), "self", family="elementwise", degree=1.0,
         forward=lambda op, z: z.conj(), inverse=lambda op, y: y.conj()),
-    elementwise("NegViewBackward0", forward=lambda op, x: -x, inverse=lambda op, y: -y, degree=1.0),
+    scaling("NegViewBackward0", forward=lambda op, x: -x, inverse=lambda op, y: -y),
     composite("PolarBackward0", "abs angle", results="result",
         forward=lambda op, r, angle: torch.complex(r * angle.cos(), r * angle.sin())),
     _transform("FftR2CBackward0", forward=lambda op, x: aten._fft_r2c(

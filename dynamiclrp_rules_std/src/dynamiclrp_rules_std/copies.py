@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from dynamiclrp_core.families import copying, elementwise
+from dynamiclrp_core.families import copying, scaling
 from dynamiclrp_core.rule import Row
 
 TWINS = frozenset(
@@ -26,5 +26,5 @@ def twins(rows: Iterable[Row]) -> Iterator[Row]:
 
 ROWS = (
     copying("AliasBackward0_copy", forward=lambda op, x: x),  # AliasBackward0 is core's
-    elementwise("NegViewBackward0_copy", forward=lambda op, x: -x, inverse=lambda op, y: -y, degree=1.0),
+    scaling("NegViewBackward0_copy", forward=lambda op, x: -x, inverse=lambda op, y: -y),
 )

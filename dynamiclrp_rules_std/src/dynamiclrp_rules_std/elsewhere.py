@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from dynamiclrp_core.defaults import Linear
-from dynamiclrp_core.families import affine, copying, custom, elementwise, winner
+from dynamiclrp_core.families import affine, copying, custom, scaling, winner
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Row
 from torch import Tensor
@@ -54,7 +54,7 @@ ROWS = (
     affine("MatmulBackward0", "self other", factors=(0, 1), forward=lambda op, a, b: a @ b,
         unexecuted=OTHER),
     winner("MaxPool2DBackward0", forward=_max_pool, unexecuted=METAL),
-    elementwise("FusedDropoutBackward0", degree=1.0, unexecuted=CUDA,
+    scaling("FusedDropoutBackward0", unexecuted=CUDA,
         forward=lambda op, x: x * op.saved.result1 / op.saved.p),  # p is the probability to keep
     custom("CudnnGridSamplerBackward0", AtPositions(), "self grid", family="resampling", unexecuted=CUDA,
         forward=lambda op, x, grid: F.grid_sample(x, grid, align_corners=True)),

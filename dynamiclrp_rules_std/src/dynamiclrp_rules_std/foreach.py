@@ -14,10 +14,11 @@ def _product(op: Op, *both: Tensor) -> tuple[Tensor, ...]:
 
 
 ROWS = (
-    composite("ForeachMulBackward0List", "self* other*", forward=_product),
-    composite("ForeachAddBackward1Scalar", "self*",
+    composite("ForeachMulBackward0List", "self* other*", separate=True, forward=_product),
+    composite("ForeachAddBackward1Scalar", "self*", separate=True,
         forward=lambda op, *xs: tuple(x + op.constant("scalar") for x in xs)),
-    composite("ForeachExpBackward0", "self*", forward=lambda op, *xs: tuple(x.exp() for x in xs)),
-    composite("ForeachNormBackward0", "self*",
+    composite("ForeachExpBackward0", "self*", separate=True,
+        forward=lambda op, *xs: tuple(x.exp() for x in xs)),
+    composite("ForeachNormBackward0", "self*", separate=True,
         forward=lambda op, *xs: tuple(torch.linalg.vector_norm(x, op.saved.ord) for x in xs)),
 )  # fmt: skip

@@ -15,7 +15,7 @@ import torch
 from dynamiclrp_core.defaults import Moving
 from dynamiclrp_core.errors import Unrecoverable
 from dynamiclrp_core.euler import Homogeneous
-from dynamiclrp_core.families import composite, custom, elementwise
+from dynamiclrp_core.families import composite, custom, elementwise, scaling
 from dynamiclrp_core.node import metadata
 from dynamiclrp_core.numerics import dot, quotient, secant
 from dynamiclrp_core.op import Op
@@ -69,7 +69,7 @@ def _offset(
 
 def _scaled(node: str, f: Callable[[Tensor], Tensor]) -> Row:
     """A constant factor."""
-    return elementwise(node, forward=lambda op, x: f(x), degree=1.0)
+    return scaling(node, forward=lambda op, x: f(x))
 
 
 def _logit(op: Op, x: Tensor) -> Tensor:
