@@ -36,7 +36,7 @@ def secant(rise: Tensor, x: Tensor, limit: float | Tensor) -> Tensor:
     if isinstance(limit, float) and not x.is_complex():
         # The rise is 0 there too. No comparison and no torch.where: they take most of the time.
         at_zero = 1 - x.sign().square()
-        return (rise + limit * at_zero) / (x + at_zero)
+        return torch.add(rise, at_zero, alpha=limit) / (x + at_zero)
     zero = x == 0
     return torch.where(zero, limit, rise / torch.where(zero, 1.0, x))
 
