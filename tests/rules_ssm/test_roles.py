@@ -167,3 +167,27 @@ def test_gamma_is_a_parameter() -> None:
     (got,) = lrp.relevance(layer(x), x, rules=rules)
     (expected,) = lrp.relevance(layer(x), x, rules=lrp.preset("gamma", gamma=0.25))
     torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("first", ["step", "gate"])
+def test_a_constant_first_state_absorbs(first: str) -> None:
+    """``a_1 h_0 + k_1 u_1``: the decay of a constant state takes nothing either."""
+    torch.manual_seed(0)
+    u = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    held = u.detach()
+    h = start = torch.randn(4, dtype=torch.float64)
+    expected, taken = torch.zeros_like(u), torch.ones(4, dtype=torch.float64)
+    with lrp.record():
+        for t in range(3):
+            z = u[t].sigmoid()
+            a, b = (1 - z, z) if first == "gate" else ((-F.softplus(u[t])).exp(), F.softplus(u[t]))
+            h = a * h + b * u[t]
+    for t in reversed(range(3)):  # the sums written out
+        z = held[t].sigmoid()
+        a, b = (1 - z, z) if first == "gate" else ((-F.softplus(held[t])).exp(), F.softplus(held[t]))
+        expected[t] = taken * b * held[t]
+        taken = taken * a
+    run = lrp.propagate(h.sum(), u, rules="mambalrp", ledger=True)
+    torch.testing.assert_close(run.relevance[0], expected, atol=1e-12, rtol=1e-10)
+    assert run.ledger is not None and run.ledger.closed
+    assert run.ledger.absorbed == pytest.approx(float((taken * start).sum()))

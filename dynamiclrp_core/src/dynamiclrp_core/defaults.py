@@ -166,14 +166,18 @@ class Affine(Rule):
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         ci = self.only(c)
-        if op.ledger is not None:
-            if op.live_factors == 0:
-                self._book_factors(op, ci)
-            else:
-                book_shift(op, ci, "bias")
-                if op.live_bias and op.row.bias is not None:  # takes its share instead
-                    op.book("bias", -dot(op.input(op.row.bias), op.pull(ci, op.row.bias)))
+        self._book_constants(op, ci)
         return op.pulls(ci)
+
+    def _book_constants(self, op: Op, c: Tensor) -> None:
+        if op.ledger is None:
+            return
+        if op.live_factors == 0:
+            self._book_factors(op, c)
+            return
+        book_shift(op, c, "bias")
+        if op.live_bias and op.row.bias is not None:  # takes its share instead
+            op.book("bias", -dot(op.input(op.row.bias), op.pull(c, op.row.bias)))
 
     @staticmethod
     def _book_factors(op: Op, c: Tensor) -> None:
@@ -190,12 +194,14 @@ class Product(Affine):
     """Gradient over the number k of live factors: each takes 1/k (AttnLRP, propositions 3.2 and 3.3)."""
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        entries = list(super().coefficient(op, *c))
-        k = op.live_factors
-        if k > 1:
-            for i in op.row.factors:
-                e = entries[i]
-                entries[i] = None if e is None else cast(Tensor, e) / k
+        k, bias = op.live_factors, op.row.bias
+        if k < 2:
+            return super().coefficient(op, *c)
+        ci = self.only(c)
+        self._book_constants(op, ci)
+        entries = op.pulls(ci / k)
+        if bias is not None and op.wanted[bias]:
+            entries[bias] = op.pull(ci, bias)
         return entries
 
 

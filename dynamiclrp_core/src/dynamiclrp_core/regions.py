@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -18,8 +19,10 @@ from torch.autograd.graph import Node
 from .node import Address, Edge, metadata
 
 if TYPE_CHECKING:
+    from .engine import Sweep
     from .op import Op
     from .rule import Row
+    from .table import Kind
 
 # Longest region looked at. Real gates and statistics are below 20 nodes; the bound keeps the cost of
 # the whole sweep linear when everything in a long scan is elementwise.
@@ -78,11 +81,54 @@ class Peel:
 
 def peel(op: Op, allowed: Callable[[Row], bool]) -> Region | None:
     """The nearest tensor of which all live operands of ``op`` are functions through ``allowed`` ops."""
+    # If there is one, what it comes from itself is the furthest for all of them. (The pass that finds
+    # the furthest does not see through nodes that pass lists.)
+    furthest = {_furthest(op.sweep, e, allowed) for e, live in zip(op.edges, op.live) if live}
+    if len(furthest) > 1 and not any(node and op.sweep.rules.separate(node) for node, _ in furthest):
+        return None
     walk = Peel(op, allowed)
     while len(walk.frontier) > 1:
         if walk.step() is None:
             return None
     return walk.region
+
+
+def _furthest(sweep: Sweep, edge: Edge, allowed: Callable[[Row], bool]) -> Edge:
+    """The furthest tensor of which ``edge`` is a function through ``allowed`` ops alone; maybe itself."""
+    passes = _origins.setdefault(sweep, {})
+    if allowed not in passes:
+        passes[allowed] = _all_origins(sweep, allowed)
+    return edge if edge in sweep.targets else passes[allowed].get(edge[0], edge)
+
+
+def _all_origins(sweep: Sweep, allowed: Callable[[Row], bool]) -> dict[Node | None, Edge]:
+    """One pass, inputs first: a long scan would be peeled up to ``REGION`` at each of its products."""
+    graph, targets = sweep.graph, sweep.targets
+    nodes, outputs = sweep.live.nodes, sweep.live.outputs
+    passed: dict[Kind, bool] = {}
+    origins: dict[Node | None, Edge] = {}
+    for node in graph.inner:
+        known = sweep.kind(node) if node in nodes else None
+        if known is None:
+            continue
+        if known not in passed:
+            passed[known] = allowed(known.row)
+        if not passed[known]:
+            continue
+        start: Edge | None = None
+        for edge in graph.edges[node]:
+            if edge[0] in nodes or edge in outputs:
+                own = edge if edge in targets else origins.get(edge[0], edge)
+                if start is not None and own != start:
+                    break
+                start = own
+        else:
+            if start is not None:
+                origins[node] = start
+    return origins
+
+
+_origins: WeakKeyDictionary[Sweep, dict[Callable[[Row], bool], dict[Node | None, Edge]]] = WeakKeyDictionary()
 
 
 # -- single chains ----------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dynamiclrp_core.defaults import book_shift
+from dynamiclrp_core.defaults import Stop, book_shift
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Entries, Entry, Rule
 from dynamiclrp_core.signed import Gamma
@@ -25,6 +25,8 @@ class Signal(Rule):
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         ci = self.only(c)
+        if not op.live[op.match]:  # a constant first state
+            return Stop().coefficient(op, ci)
         if not op.live_bias:
             book_shift(op, ci, "bias")
         taken: list[Entry] = [None] * len(op.edges)

@@ -61,8 +61,6 @@ SPREADS = ("UnsqueezeBackward0", "ExpandBackward0", "PermuteBackward0", "Transpo
 
 def signal(op: Op) -> int | None:
     """Matcher: the operand of ``op`` that carries the signal; None where it is a true product."""
-    if op.live_factors < 2:
-        return None
     roles = _known.get(op.sweep)
     if roles is None:
         with collector_paused():
@@ -82,6 +80,7 @@ class Roles:
         self.origin: dict[Node, Edge] = {}
         self.groups: dict[Node, Group] = {}
         self.summed: dict[Node, Node] = {}
+        self.constants: dict[Node, int] = {}
         self.signals: dict[Node, int] = {}
         kinds = [(n, k) for n in graph.order if n in live.nodes and (k := sweep.kind(n)) is not None]
         for node, kind in kinds:
@@ -115,6 +114,8 @@ class Roles:
         elif family == "product" or row.copies:
             made = roles[0]
             self._pass_group(node, live[0][1])
+            if made >= STEP and len(row.factors) == 2:
+                self.constants[node] = 1 - live[0][0]
         elif family == "quotient":
             made = self._quotient(live, roles)
         elif family == "adding":
@@ -152,6 +153,11 @@ class Roles:
         made = self._joined(roles)
         if len(live) > 1 and (made in (WEIGHTED, DECAYED) or (groups and max(roles) >= STEP)):
             made = STATE
+        if made == STATE:
+            for _, e in live:
+                below = self._through_moves(e)[0][0]
+                if below in self.constants and self.role[below] >= STEP:
+                    self.signals[below] = self.constants[below]
         if groups:
             group = groups[0]
             for other in groups[1:]:

@@ -7,7 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 from dynamiclrp_core.families import composite, elementwise, scaling
-from dynamiclrp_core.numerics import secant
+from dynamiclrp_core.numerics import secant, within
 from dynamiclrp_core.op import Op
 from torch import Tensor
 
@@ -46,7 +46,7 @@ def _softplus_slope(op: Op) -> Tensor:
 
 def _unsaturated(d: Tensor) -> bool:
     """Whether atanh(d) keeps its digits: then x need not be asked for, which may mean recomputing it."""
-    return d.dtype in (torch.float32, torch.float64) and bool((d.abs() < 0.999).all())
+    return d.dtype in (torch.float32, torch.float64) and within(d, -0.999, 0.999)
 
 
 def _tanh_slope(op: Op) -> Tensor:

@@ -16,7 +16,7 @@ from dynamiclrp_core.families import (
     scaling,
 )
 from dynamiclrp_core.numerics import quotient as divide
-from dynamiclrp_core.numerics import secant
+from dynamiclrp_core.numerics import secant, within
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.softmax_by_hand import logsumexp_by_hand, softmax_by_hand
 from torch import Tensor
@@ -43,7 +43,7 @@ def _lerp_weights(op: Op) -> tuple[float, float]:
 def _exp_slope(op: Op) -> Tensor:
     """expm1(x) / x. The result gives x unless it over- or underflowed, or has too few digits."""
     y = op.output()
-    if y.dtype in (torch.float32, torch.float64) and bool(((y > 1e-30) & (y < 1e30)).all()):
+    if y.dtype in (torch.float32, torch.float64) and within(y, 1e-30, 1e30):
         return secant(y - 1, y.log(), 1.0)
     x = op.input(0)
     return secant(x.expm1(), x, 1.0)
