@@ -169,6 +169,14 @@ class Narrow(Own):
         return c * 1e30 * 1e30 / 1e60
 
 
+class SharedByWanted(Own):
+    """Divides a product among all that want an entry, read-outs too."""
+
+    def coefficient(self, op: Any, *c: Tensor | None) -> Any:
+        own = self.only(c) / sum(op.wanted)
+        return [own * op.input(1), own * op.input(0)]
+
+
 class Held(Own):
     """Knows a checkpoint by what reads the saved field, and takes it for something else."""
 
@@ -206,6 +214,7 @@ WRONG = {
     "empty": [own(SIN, NotEmpty())],
     "precision": [own(SIN, Narrow())],
     "checkpointed": [own(SIN, Held()), Wrong(SIN, custom(REENTRANT, Doubled()))],
+    "read_outs": [own(MUL, SharedByWanted(), "self other")],
     "decomposed": [own(SILU, Doubled())],
     "devices": [own(SIN, Counting())],
     "family": [Wrong(EXP, linear("ExpBackward0", "self", forward=lambda op, x: x.exp()))],

@@ -46,6 +46,12 @@ ONCE = {
         Step("MulBackward0-square", (0,), 1398778078),), inputs=2)),
     "a constant that passes a module hook beside a live tensor": ("epsilon", Program(7, (
         Step("torch.nn.modules._functions.BackwardHookFunction-two", (0, -1), 5),))),
+    "a trainable constant of a distance": ("default", Program(510021, (
+        Step("DistBackward0", (-1, 0), 1407892669),))),
+    "a read-out through a secant": ("beta-smooth", Program(510050, (
+        Step("DivBackward0-right", (-1, -1), 620553212, region=12),
+        Step("PowBackward1-left", (-1, 2), 839978238),
+        Step("NativeGroupNormBackward0-bias", (3, -1), 3103933066, region=17)), inputs=2)),
     "winners among promised operands": ("default", Program(107, (
         Step("ScatterReduceBackward0-amin", (2, -1), 1204086873),), inputs=3)),
 }  # fmt: skip

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .errors import MissingRule, Unrecoverable
-from .numerics import dot
+from .numerics import dot, vjp
 from .op import Op
 from .rule import Conserves, Entries, Rule
 
@@ -65,8 +65,10 @@ class Homogeneous(Rule):
     def _book_constants(op: Op, c: Sequence[Tensor | None]) -> None:
         assert op.ledger is not None
         try:
-            for i, live in enumerate(op.live):
-                if not live:
-                    op.book("constants", dot(op.input(i), op.pull(Rule.only(c), i)))
+            at = op.inputs()
+            for i, (x, live) in enumerate(zip(at, op.live)):
+                if x is not None and not live:  # a gradient where x is: nothing is linear here
+                    _, pull = vjp(lambda z, i=i: op.forward(*at[:i], z, *at[i + 1 :]), x)
+                    op.book("constants", dot(x, pull(Rule.only(c))[0]))
         except Unrecoverable:
             op.ledger.book_unknown(op.row.node, "constants")

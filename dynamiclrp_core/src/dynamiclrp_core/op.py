@@ -254,6 +254,11 @@ class Op:
         return self.input(i).shape if node is None else torch.Size(metadata(node)[nr].shape)
 
     @property
+    def takes(self) -> tuple[bool, ...]:
+        """The live operands; those that are wanted where none is, on the way to a read-out."""
+        return self.live if True in self.live else self.wanted
+
+    @property
     def live_factors(self) -> int:
         """How many of the multiplied operands are live."""
         live = self.live

@@ -24,7 +24,8 @@ class SecantIn(Rule):
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         ci = self.only(c)
-        i = next(i for i in self.order if op.live[i])
+        taking = op.takes
+        i = next(i for i in self.order if taking[i])
         x, others = op.input(i), op.inputs()
 
         def f(z: Tensor) -> Tensor:
@@ -57,7 +58,7 @@ class Ray(Rule):
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         ci = self.only(c)
         at = op.inputs()
-        which = [i for i, live in enumerate(op.live) if live]
+        which = [i for i, takes in enumerate(op.takes) if takes]
 
         def f(*x: Tensor) -> Tensor:
             operands = list(at)

@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from .api import propagate
 from .case import Case
 from .checks import Check
 from .derive import check_class
-from .errors import NonFinite
+from .errors import MissingRule, NonFinite
 from .table import Rules
 
 
@@ -44,6 +45,29 @@ def check_checkpointed(case: Case, rules: Rules) -> None:
     """Inside an activation checkpoint of either kind the map is the same."""
     _agree(case, case.but(through="checkpoint"), rules, "checkpointed")
     _agree(case, case.but(through="reentrant checkpoint"), rules, "checkpointed, reentrant")
+
+
+def check_read_outs(case: Case, rules: Rules) -> None:
+    """Operands named in ``at`` get no share: relevance and the ledger of the others stay as they are."""
+    tensors, outputs = case.forward()
+    live = [tensors[i] for i in case.live]
+    with torch.enable_grad():
+        x = torch.ones((), dtype=torch.float64, requires_grad=True)
+        beside = tuple(y * x.to(y.dtype) for y in outputs)
+    whole = [(outputs, live[:1], live[1:]), (beside, [x], live)]
+    for of, inputs, at in whole if outputs else ():
+        try:
+            alone, also = (
+                propagate(of, inputs, rules=rules, at=each, ledger=True, allow_unused=True)
+                for each in ((), at)
+            )
+        except MissingRule:
+            continue  # an op may have no rule for one of its operands alone
+        for got, expected in zip(also.relevance, alone.relevance):
+            case.same("relevance beside read-outs", got, expected)
+        assert alone.ledger is not None and also.ledger is not None
+        amounts = [torch.tensor([b.absorbed, b.inputs, b.seed]) for b in (also.ledger, alone.ledger)]
+        case.same("ledger beside read-outs", *amounts)
 
 
 def check_decomposed(case: Case, rules: Rules) -> None:
