@@ -68,22 +68,36 @@ def test_attention_is_attnlrp_in_loops(fused: bool, causal: bool, explicit: bool
 LIVE = [live for n in (1, 2, 3) for live in [t for t in product((0, 1), repeat=3) if sum(t) == n]]
 
 
-@pytest.mark.parametrize("kind", ["plain", "causal", "grouped", "boolean", "additive", "scaled"])
+def _band(rows: int, columns: int) -> Tensor:
+    """A sliding window: each query sees its own place, counted from the end, and the one before."""
+    back = torch.arange(rows)[:, None] + columns - rows - torch.arange(columns)
+    return (back >= 0) & (back < 2)
+
+
+MASKS: dict[str, Tensor] = {
+    "boolean": torch.arange(18).view(3, 6) % 4 != 1,
+    "padding": (torch.arange(6) < torch.tensor([[6], [3]]))[:, None, None],
+    "window": _band(3, 6),
+    "a query that sees nothing": torch.arange(3)[:, None].expand(3, 6) != 1,
+    "additive": normal(3, 3, 6).detach(),
+    "additive, -inf": torch.zeros(3, 6, dtype=torch.float64).masked_fill(~_band(3, 6), -torch.inf),
+    "alibi": (-(0.5 ** torch.arange(1.0, 5))[:, None, None] * torch.arange(6.0)).double().expand(1, 4, 3, 6),
+    "relative bias": normal(4, 1, 4, 3, 6).detach(),
+}
+
+
+@pytest.mark.parametrize("kind", ["plain", "causal", "grouped", "causal, grouped", "scaled", *MASKS])
 @pytest.mark.parametrize("live", LIVE, ids=str)
 def test_fused_attention_is_its_twin(kind: str, live: tuple[int, ...]) -> None:
-    heads = 2 if kind == "grouped" else 4
+    heads = 2 if "grouped" in kind else 4
     q, k, v = normal(0, 2, 4, 3, 5), normal(1, 2, heads, 6, 5), normal(2, 2, heads, 6, 5)
-    mask: Tensor | None = None
-    if kind == "boolean":
-        mask = torch.arange(18).view(3, 6) % 4 != 1
-    elif kind == "additive":
-        mask = normal(3, 3, 6).detach()
     inputs = [t for t, a in zip((q, k, v), live) if a]
     operands = [t if a else t.detach() for t, a in zip((q, k, v), live)]
     y = F.scaled_dot_product_attention(
-        *operands, attn_mask=mask, is_causal=kind == "causal", enable_gqa=kind == "grouped",
+        *operands, attn_mask=MASKS.get(kind), is_causal="causal" in kind, enable_gqa="grouped" in kind,
         scale=0.3 if kind == "scaled" else None,
     )  # fmt: skip
+    assert y.grad_fn is not None and y.grad_fn.name().startswith("ScaledDotProduct")
     fused = lrp.propagate(y, inputs, rules="attnlrp", ledger=True)
     apart = lrp.propagate(y, inputs, rules=lrp.preset("attnlrp", explicit=True), ledger=True)
     for a, b in zip(fused.relevance, apart.relevance):
