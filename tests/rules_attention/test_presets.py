@@ -106,6 +106,29 @@ def test_fused_attention_is_its_twin(kind: str, live: tuple[int, ...]) -> None:
     assert fused.ledger.closed and apart.ledger.closed
 
 
+EXPLICIT: dict[str, Callable[[Tensor], Tensor]] = {
+    "log-softmax": lambda x: x.log_softmax(-1),
+    "logsumexp": lambda x: x.logsumexp(-1),
+    "logaddexp": lambda x: torch.logaddexp(x, x.flip(0)),
+    "masked softmax": lambda x: torch._masked_softmax(x, torch.arange(4).expand(3, 4) > 2, -1, 2),
+    "safe softmax of columns": lambda x: torch.ops.aten._safe_softmax(x, 0),
+    "a sum of constants and a product": lambda x: torch.baddbmm(
+        torch.arange(9.0).double().view(1, 3, 3), x[None], x[None].mT, alpha=0.5).softmax(-1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXPLICIT)
+def test_explicit_is_the_same_map(name: str) -> None:
+    """Also where the family holds more than softmax, and where a matrix product has a constant term."""
+    x = normal(0, 3, 4)
+    with lrp.record():
+        y = EXPLICIT[name](x)
+        y = (y * torch.arange(1.0, y.numel() + 1).double().view(y.shape)).sum()
+    maps = [lrp.propagate(y, x, rules=lrp.preset("attnlrp", explicit=e), ledger=True) for e in (False, True)]
+    torch.testing.assert_close(maps[1].relevance[0], maps[0].relevance[0], rtol=1e-8, atol=1e-9)
+    assert all(run.ledger is not None and run.ledger.closed for run in maps)
+
+
 @pytest.mark.parametrize("live", LIVE, ids=str)
 @pytest.mark.parametrize("rules", ["attnlrp", "cp-lrp"])
 def test_shares_of_the_live_operands(live: tuple[int, ...], rules: str) -> None:
