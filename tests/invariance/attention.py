@@ -124,6 +124,17 @@ def causal(x: Tensor) -> Tensor:
     return torch.full((3, 3), -torch.inf).triu(1).to(x)
 
 
+def slopes(q: Tensor) -> Tensor:
+    """ALiBi: each head's slope times the distance back, (heads, 1, keys)."""
+    return torch.tensor([0.5, 0.25])[:, None, None].to(q) * torch.arange(-2.0, 1.0).to(q)
+
+
+def window(q: Tensor) -> Tensor:
+    """Each query sees its own place and the one before."""
+    back = torch.arange(3)[:, None] - torch.arange(3)
+    return (back >= 0) & (back < 2)
+
+
 QKV = ((2, 2, 3, 4), (2, 2, 5, 4), (2, 2, 5, 4))
 SAME = ((2, 2, 3, 4),) * 3
 GROUPED = ((2, 4, 3, 4), (2, 2, 3, 4), (2, 2, 3, 4))
@@ -159,6 +170,28 @@ ATTENTION = (
         "SDPA, boolean": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, causal(q) == 0),
         "SDPA, additive": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, causal(q)),
     }, live=SAME),
+    Group("attention with linear biases", {
+        "SDPA": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, slopes(q)),
+        "added": lambda q, k, v: eager(q, k, v, slopes(q)),
+        "baddbmm (BLOOM)": lambda q, k, v: (torch.baddbmm(slopes(q).expand(2, 2, 3, 3).flatten(0, 1),
+            q.flatten(0, 1), k.flatten(0, 1).mT, beta=1.0, alpha=0.5).softmax(-1) @ v.flatten(0, 1)).view(
+            2, 2, 3, 4),
+        "in a longer key": lambda q, k, v: (torch.cat([q / SQRT_D, torch.ones(2, 2, 3, 1).to(q)], -1)
+            @ torch.cat([k, slopes(q).expand(2, 2, 1, 3).mT], -1).mT).softmax(-1) @ v,
+    }, live=SAME),
+    Group("sliding window", {
+        "SDPA": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, window(q)),
+        "masked_fill": lambda q, k, v: (q @ k.mT / SQRT_D).masked_fill(~window(q), -torch.inf)
+            .softmax(-1) @ v,
+        "a query at a time": lambda q, k, v: torch.cat([
+            F.scaled_dot_product_attention(q[:, :, i : i + 1], k[:, :, max(0, i - 1) : i + 1],
+                v[:, :, max(0, i - 1) : i + 1]) for i in range(3)], 2),
+    }, live=SAME),
+    Group("attention to a pair bias", {
+        "added": lambda q, k, v, b: eager(q, k, v, b),
+        "SDPA": lambda q, k, v, b: F.scaled_dot_product_attention(q, k, v, b),
+        "by hand": lambda q, k, v, b: by_hand(b + q @ k.mT / SQRT_D) @ v,
+    }, live=(*SAME, (2, 2, 3, 3))),
     Group("self-attention of one tensor", {
         "SDPA": lambda x: F.scaled_dot_product_attention(x, x, x),
         "eager": lambda x: eager(x, x, x),
@@ -232,7 +265,28 @@ def _einsum_heads(x: Tensor, w: Tensor, b: Tensor, o: Tensor) -> Tensor:
     return torch.einsum("bhqk,bhke,dhe->bqd", p, v, o.view(4, 2, 2))
 
 
+def _bias_tokens(x: Tensor, w: Tensor, k: Tensor, v: Tensor, o: Tensor) -> Tensor:
+    """A learned key and value, and one of zeros, behind the others."""
+    made, _ = F.multi_head_attention_forward(
+        *(x.transpose(0, 1),) * 3, 4, 2, w, None, k, v, True, 0.0, o, None, need_weights=False
+    )  # fmt: skip
+    return made.transpose(0, 1)
+
+
+def _tokens_by_hand(x: Tensor, w: Tensor, k: Tensor, v: Tensor, o: Tensor) -> Tensor:
+    q, keys, values = F.linear(x, w).chunk(3, -1)
+    zeros = torch.zeros(2, 1, 4).to(x)
+    keys, values = (torch.cat([t, b.expand(2, 1, 4), zeros], 1) for t, b in ((keys, k), (values, v)))
+    q, keys, values = (t.view(2, -1, 2, 2).transpose(1, 2) for t in (q, keys, values))
+    p = (q @ keys.mT / 2**0.5).softmax(-1)
+    return F.linear((p @ values).transpose(1, 2).reshape(2, 3, 4), o)
+
+
 BLOCKS = (
+    Group("learned bias tokens", {
+        "add_bias_kv, add_zero_attn": _bias_tokens,
+        "by hand": _tokens_by_hand,
+    }, live=((2, 3, 4),), constants=((12, 4), (1, 1, 4), (1, 1, 4), (4, 4)), batched=False),
     Group("multi-head attention", {
         "three projections": _three_projections,
         "one projection, chunked": _fused_projection,

@@ -84,6 +84,46 @@ def test_fused_node_takes_its_own_backward_times_constants(
     assert all(f is None or float(entries[i]) == f for i, f in enumerate(FACTORS[live]))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("live", "factors"),
+    [
+        ((0, 1, 2, 3), (0.25, 0.25, 0.5, 0.5)),
+        ((2, 3), (None, None, 0.5, 0.5)),
+        ((0, 3), (1.0, None, None, 1.0)),
+        ((0, 1, 3), (0.5, 0.5, None, 1.0)),
+        ((3,), (None, None, None, 1.0)),
+    ],
+    ids=str,
+)
+def test_a_live_bias_is_a_term_of_the_logits(
+    live: tuple[int, ...], factors: tuple[float | None, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It shares half of the output with the values, and nothing with q k^T, whose sum with it is a sum."""
+    operands = [torch.randn(HEADS_FIRST, device="meta", dtype=torch.float16) for _ in range(3)]
+    operands.append(torch.randn(2, 4, 8, 8, device="meta", dtype=torch.float16))
+    for i in live:
+        operands[i].requires_grad_()
+    y = aten._scaled_dot_product_efficient_attention(*operands, True)[0]
+    sweep = Sweep(Graph([address(y)]), [address(operands[i]) for i in live], (), lrp.load_rules(), {})
+    op = sweep.op(y.grad_fn)
+    assert op is not None and op.row.name_of(3) == "attn_bias"
+    monkeypatch.setattr(Sweep, "call", lambda self, node, c: tuple(torch.ones(1) for _ in range(4)))
+    c = [torch.ones_like(y), *[None] * (len(y.grad_fn._input_metadata) - 1)]
+    entries = sweep.rule_of(op).coefficient(op, *c)
+    assert all(f is None or float(e) == f for e, f in zip(entries, factors, strict=True))  # type: ignore[arg-type]
+    monkeypatch.undo()
+    # In steps: the same factors of the plain gradient.
+    q, k, v, bias = (torch.randn(1, 2, 3, 3, dtype=torch.float64) for _ in range(4))
+    for i in live:
+        (q, k, v, bias)[i].requires_grad_()
+    steps = (q @ k.mT / math.sqrt(3) + bias).softmax(-1) @ v
+    for i in live:
+        x = (q, k, v, bias)[i]
+        (gradient,) = torch.autograd.grad(steps.sum(), x, retain_graph=True)
+        maps = lrp.relevance(steps, [(q, k, v, bias)[j] for j in live])
+        torch.testing.assert_close(maps[live.index(i)], x.detach() * gradient * factors[i])
+
+
 # -- custom Functions: a stand-in under the library's name --------------------------------------------
 
 

@@ -68,28 +68,65 @@ def test_attention_is_attnlrp_in_loops(fused: bool, causal: bool, explicit: bool
 LIVE = [live for n in (1, 2, 3) for live in [t for t in product((0, 1), repeat=3) if sum(t) == n]]
 
 
-@pytest.mark.parametrize("kind", ["plain", "causal", "grouped", "boolean", "additive", "scaled"])
+def _band(rows: int, columns: int) -> Tensor:
+    """A sliding window: each query sees its own place, counted from the end, and the one before."""
+    back = torch.arange(rows)[:, None] + columns - rows - torch.arange(columns)
+    return (back >= 0) & (back < 2)
+
+
+MASKS: dict[str, Tensor] = {
+    "boolean": torch.arange(18).view(3, 6) % 4 != 1,
+    "padding": (torch.arange(6) < torch.tensor([[6], [3]]))[:, None, None],
+    "window": _band(3, 6),
+    "a query that sees nothing": torch.arange(3)[:, None].expand(3, 6) != 1,
+    "additive": normal(3, 3, 6).detach(),
+    "additive, -inf": torch.zeros(3, 6, dtype=torch.float64).masked_fill(~_band(3, 6), -torch.inf),
+    "alibi": (-(0.5 ** torch.arange(1.0, 5))[:, None, None] * torch.arange(6.0)).double().expand(1, 4, 3, 6),
+    "relative bias": normal(4, 1, 4, 3, 6).detach(),
+}
+
+
+@pytest.mark.parametrize("kind", ["plain", "causal", "grouped", "causal, grouped", "scaled", *MASKS])
 @pytest.mark.parametrize("live", LIVE, ids=str)
 def test_fused_attention_is_its_twin(kind: str, live: tuple[int, ...]) -> None:
-    heads = 2 if kind == "grouped" else 4
+    heads = 2 if "grouped" in kind else 4
     q, k, v = normal(0, 2, 4, 3, 5), normal(1, 2, heads, 6, 5), normal(2, 2, heads, 6, 5)
-    mask: Tensor | None = None
-    if kind == "boolean":
-        mask = torch.arange(18).view(3, 6) % 4 != 1
-    elif kind == "additive":
-        mask = normal(3, 3, 6).detach()
     inputs = [t for t, a in zip((q, k, v), live) if a]
     operands = [t if a else t.detach() for t, a in zip((q, k, v), live)]
     y = F.scaled_dot_product_attention(
-        *operands, attn_mask=mask, is_causal=kind == "causal", enable_gqa=kind == "grouped",
+        *operands, attn_mask=MASKS.get(kind), is_causal="causal" in kind, enable_gqa="grouped" in kind,
         scale=0.3 if kind == "scaled" else None,
     )  # fmt: skip
+    assert y.grad_fn is not None and y.grad_fn.name().startswith("ScaledDotProduct")
     fused = lrp.propagate(y, inputs, rules="attnlrp", ledger=True)
     apart = lrp.propagate(y, inputs, rules=lrp.preset("attnlrp", explicit=True), ledger=True)
     for a, b in zip(fused.relevance, apart.relevance):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
     assert fused.ledger is not None and apart.ledger is not None
     assert fused.ledger.closed and apart.ledger.closed
+
+
+EXPLICIT: dict[str, Callable[[Tensor], Tensor]] = {
+    "log-softmax": lambda x: x.log_softmax(-1),
+    "logsumexp": lambda x: x.logsumexp(-1),
+    "logaddexp": lambda x: torch.logaddexp(x, x.flip(0)),
+    "masked softmax": lambda x: torch._masked_softmax(x, torch.arange(4).expand(3, 4) > 2, -1, 2),
+    "safe softmax of columns": lambda x: torch.ops.aten._safe_softmax(x, 0),
+    "a sum of constants and a product": lambda x: torch.baddbmm(
+        torch.arange(9.0).double().view(1, 3, 3), x[None], x[None].mT, alpha=0.5).softmax(-1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXPLICIT)
+def test_explicit_is_the_same_map(name: str) -> None:
+    """Also where the family holds more than softmax, and where a matrix product has a constant term."""
+    x = normal(0, 3, 4)
+    with lrp.record():
+        y = EXPLICIT[name](x)
+        y = (y * torch.arange(1.0, y.numel() + 1).double().view(y.shape)).sum()
+    maps = [lrp.propagate(y, x, rules=lrp.preset("attnlrp", explicit=e), ledger=True) for e in (False, True)]
+    torch.testing.assert_close(maps[1].relevance[0], maps[0].relevance[0], rtol=1e-8, atol=1e-9)
+    assert all(run.ledger is not None and run.ledger.closed for run in maps)
 
 
 @pytest.mark.parametrize("live", LIVE, ids=str)

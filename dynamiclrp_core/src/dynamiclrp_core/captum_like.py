@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -20,18 +21,19 @@ class LRP:
     """Layer-wise relevance propagation with captum's call.
 
     ``layer``: a module whose output to explain in terms of (``model.get_input_embeddings()`` for token
-    ids); None: the inputs themselves. ``rules``: a preset's name or ``Rules``. The model is not
+    ids), or a list of such (the embeddings of an encoder and a decoder); None: the inputs themselves. A
+    tensor per use of a layer, in order of use. ``rules``: a preset's name or ``Rules``. The model is not
     changed; its forward runs once, recorded, so value rules work on frozen models too.
     """
 
     def __init__(
         self,
         model: Callable[..., Any],
-        layer: nn.Module | None = None,
+        layer: nn.Module | Sequence[nn.Module] | None = None,
         rules: Rules | str = "default",
     ) -> None:
         self.model = model
-        self.layer = layer
+        self.layers = [layer] if isinstance(layer, nn.Module) else layer and list(layer)
         self.rules = rules
         self.run: Run | None = None
 
@@ -60,7 +62,7 @@ class LRP:
         extra = () if extra is None else extra if isinstance(extra, tuple) else (extra,)
         # The recording goes with this call: nobody else ever sees the graph.
         with torch.inference_mode(False), torch.enable_grad(), recorded() as held:
-            if self.layer is None:
+            if self.layers is None:
                 sources = tuple(self._leaf(x, i) for i, x in enumerate(given))
                 explained = _select(self.model(*sources, *extra), target)
             else:
@@ -68,7 +70,7 @@ class LRP:
         self.run = propagate(explained, sources, rules=self.rules, **propagate_args)
         held.clear()
         found = self.run.relevance
-        result = found if is_tuple and self.layer is None else found[0] if len(found) == 1 else found
+        result = found if is_tuple and self.layers is None else found[0] if len(found) == 1 else found
         if not return_convergence_delta:
             return result
         parts = [explained.detach(), *(-r for r in found)]
@@ -89,6 +91,7 @@ class LRP:
         self, given: tuple[Any, ...], extra: tuple[Any, ...], target: Target
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         caught: list[Tensor] = []
+        used: set[nn.Module] = set()
 
         def catch(module: nn.Module, args: Any, output: Any) -> Any:
             tensors = output if isinstance(output, tuple) else (output,)
@@ -96,18 +99,19 @@ class LRP:
             # A frozen layer gives an output without graph: it becomes the leaf to explain.
             source = tensors[i] if tensors[i].requires_grad else self._leaf(tensors[i], i)
             caught.append(source)
+            used.add(module)
             # The model goes on with a copy: what it writes in place must not move the source.
             copied = source.clone()
             return (*tensors[:i], copied, *tensors[i + 1 :]) if isinstance(output, tuple) else copied
 
-        assert self.layer is not None
-        handle = self.layer.register_forward_hook(catch)
-        try:
+        with ExitStack() as stack:
+            for layer in self.layers or ():
+                stack.callback(layer.register_forward_hook(catch).remove)
             explained = _select(self.model(*given, *extra), target)
-        finally:
-            handle.remove()
-        if not caught:
-            raise InvalidInput("layer was not used in the forward: name a module the model calls")
+        if unused := [type(layer).__name__ for layer in self.layers or () if layer not in used]:
+            raise InvalidInput(
+                f"layer was not used in the forward ({', '.join(unused)}): name modules the model calls"
+            )
         return explained, tuple(caught)
 
 

@@ -5,9 +5,10 @@ Each is the same rule as its coefficient twin, but divides by what the twin neve
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
+from dynamiclrp_core.defaults import Product
 from dynamiclrp_core.errors import Unrecoverable
 from dynamiclrp_core.numerics import dot, stabilize
 from dynamiclrp_core.op import Op
@@ -47,12 +48,8 @@ class HalfSplit(Rule):
         ri, z = self.only(r), op.output()
         s = ri / stabilize(z, self.epsilon)
         op.book("epsilon", ri.sum(dtype=torch.float64) - dot(z, s))
-        sent: list[Value | None] = [None] * len(op.edges)
-        for i, entry in enumerate(op.pulls(s)):
-            if entry is not None:
-                share = op.live_factors if i in op.row.factors else 1
-                sent[i] = Value(op.input(i) * entry / share)
-        return sent
+        entries = Product().coefficient(op, s)
+        return [None if e is None else Value(op.input(i) * cast(Tensor, e)) for i, e in enumerate(entries)]
 
 
 class ExplicitAttention(FusedAttention):

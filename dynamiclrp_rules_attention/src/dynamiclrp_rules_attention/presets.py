@@ -23,6 +23,8 @@ Gate = Literal["half", "signal"]
 Norm = Literal["scale", "statistics", "identity"]
 SCALAR = ("product__gate", "quotient__gate", "elementwise__composed", "quotient__composed")
 """Where a scalar function by hand ends."""
+SOFTMAX_NODES = ("SoftmaxBackward0", "SafeSoftmaxBackward0", "MaskedSoftmaxBackward0")
+"""Of the family, those that make weights: the others are logarithms of sums of exps."""
 
 
 def constant_weights() -> Rules:
@@ -69,11 +71,8 @@ def _rules(
     if gate == "signal" or softmax == "stop":
         chosen["product"] = SignalTakesAll(gates="all" if gate == "signal" else "softmax")
     if explicit and softmax == "taylor":
-        chosen |= {
-            "softmax": SoftmaxTaylor(),
-            "attention": ExplicitAttention(),
-            "affine__bilinear": HalfSplit(epsilon=1e-12),
-        }
+        chosen |= dict.fromkeys(SOFTMAX_NODES, SoftmaxTaylor())
+        chosen |= {"attention": ExplicitAttention(), "affine__bilinear": HalfSplit(epsilon=1e-12)}
     made = override(name, **chosen)
     return made | constant_weights() if softmax == "stop" else made
 

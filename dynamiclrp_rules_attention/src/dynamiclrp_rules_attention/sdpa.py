@@ -21,7 +21,7 @@ from torch import Tensor
 
 
 class FusedAttention(Gradient):
-    """``outer`` = 1/2 if v and (q or k) are live, ``inner`` = 1/2 if q and k both are; else 1.
+    """``outer`` = 1/2 if v and (q, k or the bias) are live, ``inner`` = 1/2 if q and k both are; else 1.
 
     ``c_v, c_bias`` times outer, ``c_q, c_k`` times outer * inner. Conserves for v; the softmax does not.
     AttnLRP (arXiv 2402.05602), propositions 3.1 and 3.3. With dropout the backward replays the kernel's
@@ -39,8 +39,8 @@ class FusedAttention(Gradient):
     @staticmethod
     def shares(op: Op) -> tuple[float, float, float, float]:
         """The factors of q, k, v and the bias."""
-        q, k, v = op.live[:3]
-        outer = 0.5 if v and (q or k) else 1.0
+        q, k, v, *bias = op.live
+        outer = 0.5 if v and (q or k or any(bias)) else 1.0
         inner = 0.5 if q and k else 1.0
         return outer * inner, outer * inner, outer, outer
 
