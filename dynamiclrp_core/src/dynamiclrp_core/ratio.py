@@ -8,6 +8,7 @@ Shares by size are of real tensors: of a complex output the op's default applies
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -19,6 +20,11 @@ from .op import Op
 from .rule import Entries, Rule, Value
 
 Power = Literal["absolute", "squared"]
+
+
+def _scaled(t: Tensor, w: Any) -> Tensor:
+    """``t * w``; most sums weigh their terms by the number 1, and a tensor is not copied for that."""
+    return t if type(w) in (int, float) and w == 1 else cast(Tensor, t * w)
 
 
 class Ratio(Rule):
@@ -48,11 +54,11 @@ class Ratio(Rule):
             if op.edges[i][0] is None and self.constants == "pass":
                 terms.append(None)
             else:
-                terms.append(op.input(i) * w)
+                terms.append(_scaled(op.input(i), w))
         if op.row.shift is not None:
             terms.append(op.row.shift(op) if self.constants == "absorb" else None)
         sizes = [None if t is None else self._size(t) for t in terms]
-        whole = cast(Tensor, sum(s for s in sizes if s is not None))
+        whole = reduce(torch.add, [s for s in sizes if s is not None])
         r = arriving if as_values else arriving * self._sum(op, terms)
         s = r / (whole + self.epsilon) if self.epsilon else quotient(r, whole)
         if op.ledger is not None:
@@ -68,7 +74,7 @@ class Ratio(Rule):
                 entries.append(Value(s * size))
             else:
                 # d|t|/dx and d(t^2)/dx / x: the coefficient whose product with x is the share.
-                entries.append(s * (t.sign() if self.power == "absolute" else t) * weights[i])
+                entries.append(_scaled(s * (t.sign() if self.power == "absolute" else t), weights[i]))
         return entries
 
     @staticmethod
@@ -77,7 +83,7 @@ class Ratio(Rule):
         known = [t for t in terms if t is not None]
         if len(known) < len(terms):
             return op.masked_output()
-        total = cast(Tensor, sum(known))  # -inf masks: what arrives there is 0, and 0 * inf is not
+        total = reduce(torch.add, known)  # -inf masks: what arrives there is 0, and 0 * inf is not
         return total.clamp(min=torch.finfo(total.dtype).min, max=torch.finfo(total.dtype).max)
 
     def _size(self, t: Tensor) -> Tensor:
