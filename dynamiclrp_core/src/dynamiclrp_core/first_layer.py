@@ -18,7 +18,7 @@ from torch.autograd.graph import Node
 from .engine import Sweep
 from .errors import BadRule
 from .layered import Stabilized
-from .merged import placed
+from .merged import placed, weights
 from .numerics import at_least_float32, dot
 from .op import Op
 from .rule import Entries, Value
@@ -32,15 +32,19 @@ class _OfWeights(Stabilized):
     def of_coefficient(self, op: Op, c: Tensor) -> Entries:
         if op.live_factors != 1:
             return op.row.cases[-1][1].coefficient(op, c)
-        return self.of_value(op, c * at_least_float32(op.masked_output()))
+        return self._of_input(op, c * at_least_float32(op.masked_output()))
 
     def of_value(self, op: Op, r: Tensor) -> Entries:
         if op.live_factors != 1:
             return op.row.cases[-1][1].value(op, r)
-        i, j = op.row.factors if op.live[op.row.factors[0]] else op.row.factors[::-1]
-        return self.of_weights(op, r, i, op.input(j).to(r.dtype))
+        return self._of_input(op, r.clone())
+
+    def _of_input(self, op: Op, r: Tensor) -> Entries:
+        i = op.row.factors[0] if op.live[op.row.factors[0]] else op.row.factors[1]
+        return self.of_weights(op, r, i, weights(op, i).to(r.dtype))
 
     def of_weights(self, op: Op, r: Tensor, i: int, w: Tensor) -> Entries:
+        """Entries for relevance ``r``, the rule's own, at the weights w for the input, factor i."""
         raise NotImplementedError
 
     @staticmethod

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from .merged import Whole, merged
-from .numerics import at_least_float32, dot, quotient, stabilize
+from .numerics import at_least_float32, dot, quotient, spare, stabilize, stabilize_positive
 from .op import Op
 from .rule import Entries, Rule
 from .shifted import shifted
@@ -76,13 +76,33 @@ class Stabilized(Rule):
         return at_least_float32(op.output() if self.norm_scale else op.masked_output())
 
     def over(self, op: Op, r: Tensor, z: Tensor) -> Tensor:
-        """``r / stab(z)``; what the stabiliser keeps is booked."""
+        """``r / stab(z)``; what the stabiliser keeps is booked. ``r`` is the rule's own, and is used up."""
+        whole = stabilize(z, self.epsilon, self.clip, self.norm_scale) if self.epsilon else z
+        return self._divided(op, r, z, whole)
+
+    def over_size(self, op: Op, r: Tensor, z: Tensor) -> Tensor:
+        """The same for a z >= 0 (wherever r is not 0) that is the rule's own too, and is used up."""
+        if self.epsilon == 0 or self.norm_scale:
+            return self.over(op, r, z)
+        out = spare(z) if op.ledger is None else None
+        return self._divided(op, r, z, stabilize_positive(z, self.epsilon, self.clip, out))
+
+    def held(self, op: Op, c: Tensor, z: Tensor) -> Tensor:
+        """``c z / stab(z)``, which needs no sign of z: ``c |z| / stab(|z|)``."""
+        if self.epsilon == 0 or self.norm_scale or op.ledger is not None:
+            return self.over(op, c * z, z)
+        size = z.abs()
+        share = torch.div(size, stabilize_positive(size, self.epsilon, self.clip), out=spare(size))
+        return torch.mul(share, c, out=spare(share))
+
+    def _divided(self, op: Op, r: Tensor, z: Tensor, whole: Tensor) -> Tensor:
+        total = None if op.ledger is None else r.sum(dtype=torch.float64)
         if self.epsilon == 0 or self.norm_scale:  # rows of zeros have no scale
-            s = quotient(r, stabilize(z, self.epsilon, self.clip, self.norm_scale) if self.epsilon else z)
+            s = quotient(r, whole)
         else:
-            s = r / stabilize(z, self.epsilon, self.clip)
-        if op.ledger is not None:
-            op.book("epsilon", r.sum(dtype=torch.float64) - dot(z, s))
+            s = torch.div(r, whole, out=spare(r, whole.shape))
+        if total is not None:
+            op.book("epsilon", total - dot(z, s))
         return s
 
 
@@ -107,36 +127,40 @@ class Epsilon(Stabilized):
         return self.bias != "share"  # the paper takes op by op
 
     def of_coefficient(self, op: Op, c: Tensor) -> Entries:
-        plain = self.epsilon == 0 and self.bias == "absorb" and not self._passes(op)
-        if plain and not op.raised:
-            return self._step(op, c)
-        z = self.output(op)
-        return self._stabilized(op, c * z, None if op.raised else z)
+        shift = self._shift(op)
+        if shift is not None or op.raised or self._passes(op):
+            z = self.output(op)
+            return self._stabilized(op, c * z, None if op.raised else z, shift)
+        return self._step(op, self.held(op, c, self.output(op)) if self.epsilon else c)
 
     def of_value(self, op: Op, r: Tensor) -> Entries:
-        return self._stabilized(op, r, None)
+        return self._stabilized(op, r.clone(), None, self._shift(op))
 
-    def _stabilized(self, op: Op, r: Tensor, z: Tensor | None) -> Entries:
-        if self._passes(op):
-            z = cast(Tensor, op.forward(*self._without_bias(op)))
-            return op.pulls(self.over(op, r, z))
+    def _stabilized(self, op: Op, r: Tensor, z: Tensor | None, shift: Tensor | None) -> Entries:
+        # Of a norm, z - shift: the shift is more than the bias, and its forward takes the mean away, too.
+        if self._passes(op) or (self.bias == "ignore" and shift is not None and op.row.family == "affine"):
+            return op.pulls(self.over(op, r, cast(Tensor, op.forward(*self._without_bias(op)))))
         z = op.output() if z is None else z
-        if self.bias == "absorb" or op.row.bias is None or op.row.shift is None or op.live_bias:
-            return self._step(op, self.over(op, r, z))
-        shift = op.row.shift(op)
         if shift is None:
-            return op.pulls(self.over(op, r, z))
+            return self._step(op, self.over(op, r, z))
         if self.bias == "spread":
             s = self.over(op, r, z)
             return spread(op, op.pulls(s), s * shift)
         z = z - shift
         if self.bias == "share":
-            size = z.abs() + torch.finfo(z.dtype).tiny  # of 0 and 0, z takes all
-            share = size / (size + shift.abs())
+            size = z.abs()
+            whole = size + (shift.abs() + torch.finfo(z.dtype).tiny)  # of 0 and 0, z takes all
+            share = torch.div(size, whole, out=spare(size))
             if op.ledger is not None:
                 op.book("bias", (r * (1 - share)).sum())
-            r = r * share
+            r = torch.mul(r, share, out=spare(r))
         return op.pulls(self.over(op, r, z))
+
+    def _shift(self, op: Op) -> Tensor | None:
+        """The added term, unless there is none or it takes its share as any other."""
+        if self.bias == "absorb" or op.row.bias is None or op.row.shift is None or op.live_bias:
+            return None
+        return op.row.shift(op)
 
     def _passes(self, op: Op) -> bool:
         bias = op.row.bias

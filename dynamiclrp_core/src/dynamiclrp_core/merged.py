@@ -13,20 +13,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 from .node import Edge
+from .numerics import spare
 from .op import Op
-from .rule import Entries
+from .rule import Entries, Row
+
+
+def weights(op: Op, i: int) -> Tensor:
+    """The weights of a layer whose input is factor i, so that its output is their product: alpha w of addmm."""
+    w = op.input(_other(op, i))
+    times = 1 if op.row.times is None else op.row.times(op)
+    return w if times == 1 else w * times
 
 
 def placed(op: Op, i: int, x: Tensor | None, w: Tensor) -> list[Tensor | None]:
-    """Operands of a layer: x as factor i, w as the other, no added term."""
+    """Operands of a layer at the weights w, as of ``weights``: x as factor i, no added term."""
+    times = 1 if op.row.times is None else op.row.times(op)
     operands: list[Tensor | None] = [None] * len(op.edges)
     operands[i] = x
-    operands[_other(op, i)] = w
+    operands[_other(op, i)] = w if times in (0, 1) else w / times
     return operands
 
 
@@ -61,46 +72,69 @@ class Merged(Whole):
     bias and the layer's take their share of the added term; a norm's weight takes none of its own.
     """
 
-    __slots__ = ("norm", "scale", "term")
+    __slots__ = ("_term", "norm", "scale", "shift")
 
     def __init__(self, layer: Op, norm: Op, before: bool) -> None:
         super().__init__(layer.node, layer.kind, layer.sweep)
         assert norm.row.channelwise is not None
         self.layer, self.norm, self.before = layer, norm, before
-        n, dims, i = len(self.edges), len(norm.shape), self.live.index(True)
-        self.scale, shift = norm.row.channelwise(norm)
-        self.term = per_channel(shift, dims)
-        own = None if layer.row.shift is None else layer.row.shift(layer)
+        self.scale, self.shift = norm.row.channelwise(norm)
+        self._term: Tensor | None = None
+        n, i = len(self.edges), self.live.index(True)
         above = norm.sweep.graph.edges[norm.node]
         bias: Edge = (None, 0)
         if before:
-            # Not a multiple of the weights' sum: padding is not shifted.
-            shifted = self.term.expand(norm.shape)
-            self.term = layer.forward(*placed(self, i, shifted, layer.input(_other(self, i))))
             self.edges = (*self.edges[:i], above[0], *self.edges[i + 1 :])
         else:
-            own = None if own is None else own * per_channel(self.scale, dims)
             bias = above[2] if len(above) > 2 else bias
-        self.term = self.term if own is None else self.term + own
         asked = bias in self.sweep.wanted or (layer.row.bias is not None and self.wanted[layer.row.bias])
         self.edges, self.live, self.wanted = (*self.edges, bias), (*self.live, False), (*self.wanted, asked)
-        self.row = replace(
-            layer.row,
-            bias=n,
-            optional=(*layer.row.optional, n),
-            operands=(*layer.row.operands, "added term"),
-            shift=_term,
-            forward=_forward,
-            pull=_pull,
-        )
+        self.row = _merged_row(layer.row, n)
+
+    @property
+    def term(self) -> Tensor:
+        """The added term, made when a rule asks for it."""
+        if self._term is None:
+            layer, dims = self.layer, len(self.norm.shape)
+            term = per_channel(self.shift, dims)
+            own = None if layer.row.shift is None else layer.row.shift(layer)
+            if self.before:
+                # Not a multiple of the weights' sum: padding is not shifted.
+                i = self.live.index(True)
+                constant = term.expand(self.norm.shape)
+                term = layer.forward(*placed(layer, i, constant, weights(layer, i)))
+            elif own is not None:
+                own = own * per_channel(self.scale, dims)
+            self._term = term if own is None else term + own
+        return self._term
+
+    def scaled(self, t: Tensor, k: Tensor, own: bool = False) -> Tensor:
+        """``t`` times ``k`` per channel of the norm; in t's memory if that is the caller's ``own``."""
+        return torch.mul(t, per_channel(k, t.dim()), out=spare(t) if own else None)
+
+    def pulls(self, c: Tensor) -> list[Tensor | None]:
+        """As of any op, through layer and norm one by one: merged weights would be a copy."""
+        i, own = self.live.index(True), (self.row.bias, self.layer.row.bias)
+        if any(wanted for j, wanted in enumerate(self.wanted) if j != i and j not in own):
+            return super().pulls(c)
+        made: list[Tensor | None] = [None] * len(self.edges)
+        if self.row.bias is not None and self.wanted[self.row.bias]:
+            made[self.row.bias] = self.pull(c, self.row.bias)
+        g = self.layer.pull(c if self.before else self.scaled(c, self.scale), i)
+        made[i] = self.scaled(g, self.scale, own=True) if self.before else g
+        return made
 
     def input(self, i: int) -> Tensor:
         if i == self.row.bias:
             return self.term
         if not self.live[i] and i in self.row.factors:
-            assert self.row.scaled is not None
-            return self.row.scaled(self, self.layer.input(i), self.scale, self.before)
+            return self.weights(self.layer.input(i), self.scale)
         return self.norm.input(0) if self.before and self.live[i] else self.layer.input(i)
+
+    def weights(self, w: Tensor, k: Tensor) -> Tensor:
+        """The layer's weights with the norm's channels times ``k``."""
+        assert self.row.scaled is not None
+        return self.row.scaled(self, w, k, self.before)
 
     def output(self, i: int = 0) -> Tensor:
         return (self.layer if self.before else self.norm).output(i)
@@ -113,8 +147,7 @@ class Merged(Whole):
         own, added = self.layer.row.bias, made[-1]
         for i, entry in enumerate(made[:-1]):
             if isinstance(entry, Tensor) and i in self.row.factors and not self.live[i]:
-                assert self.row.scaled is not None
-                made[i] = self.row.scaled(self, entry, self.scale, self.before)
+                made[i] = self.weights(entry, self.scale)
         if own is not None and isinstance(added, Tensor):
             made[own] = added if self.before else added * self.scale
         met.edges, met.live, met.wanted = self.edges, self.live, self.wanted
@@ -125,12 +158,28 @@ def _other(op: Op, i: int) -> int:
     return next(f for f in op.row.factors if f != i)
 
 
+@lru_cache(maxsize=64)
+def _merged_row(row: Row, bias: int) -> Row:
+    """The row of a layer that has its added term as a last operand."""
+    return replace(
+        row,
+        bias=bias,
+        optional=(*row.optional, bias),
+        operands=(*row.operands, "added term"),
+        shift=_term,
+        forward=_forward,
+        pull=_pull,
+    )
+
+
 def _term(op: Op) -> Tensor:
     return cast(Merged, op).term
 
 
 def _forward(op: Op, *operands: Tensor | None) -> Any:
-    return cast(Merged, op).layer.forward(*operands[:-1])
+    layer = cast(Merged, op).layer
+    z = layer.forward(*(None if i == layer.row.bias else x for i, x in enumerate(operands[:-1])))
+    return z if operands[-1] is None else z + operands[-1]
 
 
 def _pull(op: Op, c: Tensor, i: int, at: Any) -> Tensor:

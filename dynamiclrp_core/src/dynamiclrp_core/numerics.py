@@ -25,6 +25,36 @@ def stabilize(z: Tensor, epsilon: float, clip: bool = False, norm_scale: bool = 
     return signed + z if signed.requires_grad else signed.add_(z)
 
 
+def stabilize_positive(z: Tensor, epsilon: float, clip: bool, out: Tensor | None = None) -> Tensor:
+    """The same for z that is known not to be negative but for rounding."""
+    if clip:
+        return torch.clamp(z, min=epsilon, out=out)
+    return torch.add(torch.clamp(z, min=0, out=out), epsilon, out=out)
+
+
+def spare(t: Tensor, shape: torch.Size | None = None) -> Tensor | None:
+    """``t`` as memory for a result (of ``shape``), None where a gradient may need what is in it.
+
+    ``torch.div(t, b, out=spare(t))``, for a t that is the caller's own: the peak of a run is at the
+    temporaries of its largest layer.
+    """
+    return None if torch.is_grad_enabled() or (shape is not None and t.shape != shape) else t
+
+
+def where_not_zero(r: Tensor, z: Tensor) -> Tensor:
+    """``z`` where r is not 0, else 0."""
+    made: Tensor = torch.ops.aten.threshold_backward.default(z, r.abs(), 0)
+    return made
+
+
+def by_sign(x: Tensor, above: Tensor, below: Tensor) -> Tensor:
+    """``above`` where x >= 0, ``below`` elsewhere."""
+    # Not torch.where, which takes ten times as long.
+    gate = torch.ops.aten.threshold_backward.default
+    kept: Tensor = gate(above, x, -torch.finfo(x.dtype).tiny)
+    return torch.add(kept, gate(below, -x, 0), out=spare(kept))
+
+
 def quotient(a: Tensor, b: Tensor) -> Tensor:
     """``a / b``, and 0 where b is 0 (differentiable: the discarded branch never divides by 0)."""
     zero = b == 0

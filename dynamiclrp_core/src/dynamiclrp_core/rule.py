@@ -128,6 +128,7 @@ class Row:
     selects    which entries move depends on their values (max, sort)
     weights    ``(op) -> factor of each term`` of a sum
     factors    which operands are multiplied with each other
+    times      of a layer, ``(op) -> number`` that the product is multiplied with (alpha of addmm)
     columns    a matrix product of the factors: columns of the output need no others of the second factor
     bias       which operand is an added term
     optional   operands that a call may lack (the weight and bias of a norm)
@@ -163,6 +164,7 @@ class Row:
     selects: bool = False
     weights: Callable[[Op], tuple[float, ...]] | None = None
     factors: tuple[int, ...] = ()
+    times: Callable[[Op], float] | None = None
     columns: bool = False
     bias: int | None = None
     optional: tuple[int, ...] = ()

@@ -14,15 +14,14 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from .layered import Stabilized
-from .merged import placed
-from .numerics import dot, quotient
+from .numerics import by_sign, dot, quotient, spare, where_not_zero
 from .op import Op
 from .rule import Entries, Value
 from .weighed import Weighed, any_negative, spread
 
 Bias = Literal["absorb", "ignore", "spread"]
 Weighing = Callable[[Tensor], Tensor]
-Parts = tuple[int, Tensor, Tensor, Tensor | None]
+Parts = tuple[int, Tensor, Tensor | None]
 
 
 class Signed(Stabilized):
@@ -43,52 +42,52 @@ class Signed(Stabilized):
     def of_value(self, op: Op, r: Tensor) -> Entries:
         if op.live_factors != 1:
             return op.row.cases[-1][1].value(op, r)
-        return self.signed(op, r, None)
+        return self.signed(op, r.clone(), None)
 
     def signed(self, op: Op, r: Tensor, z: Tensor | None) -> Entries:
-        """Entries for relevance ``r`` of the output ``z`` (None: to be asked for)."""
+        """Entries for relevance ``r``, the rule's own, of the output ``z`` (None: to be asked for)."""
         raise NotImplementedError
 
     def parts(self, op: Op, r: Tensor) -> Parts:
-        """Number of the live factor, its value, the weights, the added term, in relevance's dtype."""
+        """Number of the live factor, its value, the added term, in relevance's dtype."""
         row = op.row
-        i, j = row.factors if op.live[row.factors[0]] else row.factors[::-1]
+        i = row.factors[0] if op.live[row.factors[0]] else row.factors[1]
         bias = None if self.bias == "ignore" or row.shift is None else row.shift(op)
-        bias = None if bias is None else bias.to(r.dtype)
-        return i, op.input(i).to(r.dtype), op.input(j).to(r.dtype), bias
+        return i, op.input(i).to(r.dtype), None if bias is None else bias.to(r.dtype)
 
     def split(self, op: Op, r: Tensor, parts: Parts, up: Weighing, down: Weighing) -> Entries:
         """Entries for numerators ``x+ up(w) + x- down(w)`` and ``up(b)``; the denominator is their sum.
 
-        ``up`` and ``down`` are linear on either side of 0.
+        ``up`` and ``down`` are linear on either side of 0. The sum must be positive, or 0, where r is not 0.
         """
-        i, x, w, b = parts
+        i, x, b = parts
         signed = any_negative(x)
-        above = Weighed(op, i, w, up)
-        below = Weighed(op, i, w, down) if signed else above
+        above = Weighed(op, i, up, r.dtype)
+        below = Weighed(op, i, down, r.dtype) if signed else above
         z = above.forward(x.clamp(min=0) if signed else x)
         if signed:
-            z = z + below.forward(x.clamp(max=0))
-        bias = None if b is None else up(b)
-        s = self.over(op, r, z if bias is None else z + bias)
+            z = torch.add(z, below.forward(x.clamp(max=0)), out=spare(z))
+        if b is not None:
+            z = torch.add(z, up(b), out=spare(z, r.shape))
+        s = self.over_size(op, r, z)
+        del z
         c = above.pull(s)
         if signed:
-            c = torch.where(x < 0, below.pull(s), c)
-        return self.entries(op, i, c, s, b, bias)
+            c = by_sign(x, c, below.pull(s))
+        return self.entries(op, i, c, s, b, up)
 
-    def entries(
-        self, op: Op, i: int, c: Tensor, s: Tensor, b: Tensor | None, weighed: Tensor | None
-    ) -> Entries:
-        """``c`` for the live factor; what the added term takes, ``weighed * s``, by its policy."""
+    def entries(self, op: Op, i: int, c: Tensor, s: Tensor, b: Tensor | None, weigh: Weighing) -> Entries:
+        """``c`` for the live factor; what the added term takes, ``weigh(b) * s``, by its policy."""
         entries: list[Any] = [None] * len(op.edges)
         entries[i] = c
-        if b is None or weighed is None:
+        if b is None:
             return entries
         if self.bias == "spread" and not op.live_bias:
-            return spread(op, entries, s * weighed)
+            return spread(op, entries, s * weigh(b))
         if op.ledger is not None and not op.live_bias:
-            op.book("bias", dot(weighed, s))
+            op.book("bias", dot(weigh(b), s))
         if op.row.bias is not None and op.wanted[op.row.bias]:
+            weighed = weigh(b)
             entries[op.row.bias] = op.pull(s * quotient(weighed, b.expand(weighed.shape)), op.row.bias)
         return entries
 
@@ -114,20 +113,34 @@ class Gamma(Signed):
             if op.ledger is not None:
                 op.book("zero output", (r * (z == 0)).sum())
             r = r * (z != 0)
-        parts = i, x, w, b = self.parts(op, r)
-        if not any_negative(x) and not (any_negative(z) and bool(((z < 0) & (r != 0)).any())):
+        parts = i, x, b = self.parts(op, r)
+        mixed = any_negative(x)
+        if not mixed and not (any_negative(z) and any_negative(where_not_zero(r, z))):
             return self.split(op, r, parts, self._favoured, self._favoured)  # up to here z > 0, a >= 0
-        h = self.gamma / 2
-        k = torch.copysign(torch.scalar_tensor(h, dtype=z.dtype), z).to(r.dtype)
+        h, sign = self.gamma / 2, z.sign()
+        plain, sizes = Weighed(op, i, _same, r.dtype), Weighed(op, i, torch.abs, r.dtype)
         if z.dtype != op.dtype or self.bias == "ignore":  # a sum that was rounded, or that has another bias
-            z = cast(Tensor, op.forward(*placed(op, i, x, w)))
+            z = plain.forward(x)
             z = z if b is None else z + b
-        sizes = Weighed(op, i, w, torch.abs)
-        q = sizes.forward(x.abs())
-        q = q if b is None else q + b.abs()
-        s = self.over(op, r, torch.addcmul(z * (1 + h), k, q))
-        c = torch.addcmul(op.pull(s * (1 + h), i, *placed(op, i, None, w)), x.sign(), sizes.pull(k * s))
-        return self.entries(op, i, c, s, b, None if b is None else (1 + h) * b + k * b.abs())
+        q = sizes.forward(x.abs() if mixed else x)
+        q = q if b is None else torch.add(q, b.abs(), out=spare(q, r.shape))
+        whole = torch.add(torch.mul(q, h, out=spare(q)), z * sign, alpha=1 + h, out=spare(q))
+        s = self.over_size(op, r, whole)
+        del q, whole
+        of_sizes = sizes.pull(s)
+        s = torch.mul(s, sign, out=spare(s))
+        c = plain.pull(s)
+        c = torch.mul(c, 1 + h, out=spare(c))
+        if mixed:
+            c = torch.addcmul(c, x.sign(), of_sizes, value=h, out=spare(c))
+        else:
+            c = torch.add(c, of_sizes, alpha=h, out=spare(c))
+        return self.entries(op, i, c, s, b, lambda b: (1 + h) * b + h * sign * b.abs())
+
+    def over_size(self, op: Op, r: Tensor, z: Tensor) -> Tensor:
+        # A sum without the bias, or of terms that are not rounded, may be of another sign than the output.
+        other = self.bias == "ignore" or r.dtype != op.dtype
+        return self.over(op, r, z) if other else super().over_size(op, r, z)
 
     def _favoured(self, w: Tensor) -> Tensor:
         return w.clamp(min=0).mul_(self.gamma).add_(w)
@@ -168,7 +181,8 @@ class AlphaBeta(Signed):
         entries = self.split(op, self.alpha * r, parts, _positive, _negative)
         if self.beta == 0:
             return entries
-        return _added(entries, self.split(op, -self.beta * r, parts, _negative, _positive))
+        r = torch.mul(r, -self.beta, out=spare(r))
+        return _added(entries, self.split(op, r, parts, _minus_negative, _minus_positive))
 
 
 def _positive(w: Tensor) -> Tensor:
@@ -177,6 +191,18 @@ def _positive(w: Tensor) -> Tensor:
 
 def _negative(w: Tensor) -> Tensor:
     return w.clamp(max=0)
+
+
+def _minus_negative(w: Tensor) -> Tensor:
+    return w.clamp(max=0).neg_()
+
+
+def _minus_positive(w: Tensor) -> Tensor:
+    return w.clamp(min=0).neg_()
+
+
+def _same(w: Tensor) -> Tensor:
+    return w
 
 
 def _added(first: Entries, second: Entries) -> Entries:
@@ -188,5 +214,5 @@ def _added(first: Entries, second: Entries) -> Entries:
         elif isinstance(a, Value) and isinstance(b, Value):
             made.append(Value(a.relevance + b.relevance))
         else:
-            made.append(cast(Tensor, a) + cast(Tensor, b))
+            made.append(torch.add(cast(Tensor, a), cast(Tensor, b), out=spare(cast(Tensor, a))))
     return made

@@ -8,8 +8,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from .merged import placed
-from .numerics import quotient
+from .merged import Merged, placed, weights
+from .numerics import quotient, spare
 from .op import Op
 from .rule import Entries, Value
 
@@ -20,14 +20,22 @@ def any_negative(x: Tensor) -> bool:
 
 
 class Weighed:
-    """The linear part of ``op`` in its factor ``i``, at the weights ``f(w)``; ``f`` works entry by entry.
+    """The linear part of ``op`` in its factor ``i``, at ``f`` of its weights.
+
+    ``f`` works entry by entry and is linear on either side of 0. So ``f(k w) = k f(w)`` for k >= 0: of a
+    layer merged with a norm it needs the layer's own weights only, and the outputs (or the inputs) are scaled.
 
     A large matrix product is worked off a few columns of the weights at a time (rows, if they are its
     first factor): what f makes of them stays in the cache, and there is never a copy of all of them.
     """
 
-    def __init__(self, op: Op, i: int, w: Tensor, f: Callable[[Tensor], Tensor]) -> None:
-        self.op, self.i, self.w, self.f = op, i, w, f
+    def __init__(self, op: Op, i: int, f: Callable[[Tensor], Tensor], dtype: torch.dtype) -> None:
+        self.op, self.i, self.f = op, i, f
+        self.merged = op if isinstance(op, Merged) else None
+        w = weights(op if self.merged is None else self.merged.layer, i).to(dtype)
+        if self.merged is not None and any_negative(self.merged.scale):
+            w = self.merged.weights(w, self.merged.scale.sign())
+        self.w = w
         # About the size of a cache; where launching a kernel costs more than reading that much, more.
         self.most = 2**21 if w.device.type == "cpu" else 2**28
         self.size = w.numel() * w.element_size()
@@ -36,14 +44,30 @@ class Weighed:
 
     def forward(self, x: Tensor) -> Tensor:
         """The layer's output for ``x``, without the added term."""
+        if self.merged is None:
+            return self._forward(x)
+        k = self.merged.scale.abs()
+        if self.merged.before:
+            return self._forward(self.merged.scaled(x, k))
+        return self.merged.scaled(self._forward(x), k, own=True)
+
+    def pull(self, s: Tensor) -> Tensor:
+        """The gradient of the factor for ``s``, in the output's shape."""
+        if self.merged is None:
+            return self._pull(s)
+        k = self.merged.scale.abs()
+        if self.merged.before:
+            return self.merged.scaled(self._pull(s), k, own=True)
+        return self._pull(self.merged.scaled(s, k))
+
+    def _forward(self, x: Tensor) -> Tensor:
         if self.whole is not None:
             return cast(Tensor, self.op.forward(*placed(self.op, self.i, x, self.whole)))
         rows = x.numel() // self.w.shape[self.inner]
         made = [self.op.forward(*placed(self.op, self.i, x, w)) for w, _ in self._pieces(rows)]
         return torch.cat(made, self.dim)
 
-    def pull(self, s: Tensor) -> Tensor:
-        """The gradient of the factor for ``s``, in the output's shape."""
+    def _pull(self, s: Tensor) -> Tensor:
         if self.whole is not None:
             return self.op.pull(s, self.i, *placed(self.op, self.i, None, self.whole))
         rows = s.numel() // self.w.shape[self.dim]
@@ -53,7 +77,7 @@ class Weighed:
         )
         total = next(parts)
         for part in parts:
-            total = total + part
+            total = torch.add(total, part, out=spare(total))
         return total
 
     def _pieces(self, rows: int) -> Iterator[tuple[Tensor, tuple[int, int, int]]]:

@@ -113,7 +113,7 @@ def _remainder(op: Op, x: Tensor, y: Tensor) -> Tensor:
 ROWS = (
     # -- sums with a product in them ----------------------------------------------------------------
     affine("AddcmulBackward0", "self tensor1 tensor2", factors=(1, 2), bias=0, forward=_addcmul,
-        pull=_pull_addcmul, shift=lambda op: op.input(0)),
+        pull=_pull_addcmul, shift=lambda op: op.input(0), times=lambda op: op.saved.value),
     custom("AddcdivBackward0", AddedQuotient(), "self tensor1 tensor2",
         forward=lambda op, added, a, b: added + op.saved.value * a / b),
     custom("LerpBackward1", Lerp(), "self end weight",

@@ -40,6 +40,10 @@ def _add_shift(op: Op) -> Tensor | None:
     return None if beta == 0 else op.input(0) if beta == 1 else op.input(0) * beta
 
 
+def _alpha(op: Op) -> float:
+    return cast(float, op.saved.alpha)
+
+
 def _pull_added(op: Op, c: Tensor, i: int, at: At) -> Tensor:
     if i == 0:
         return c * op.saved.beta
@@ -144,6 +148,7 @@ ROWS = (
         "self mat1 mat2",
         factors=(1, 2),
         bias=0,
+        times=_alpha,
         columns=True,
         forward=lambda op, added, a, b: _added(op, added, a @ b),
         pull=_pull_added,
@@ -155,6 +160,7 @@ ROWS = (
         "self batch1 batch2",
         factors=(1, 2),
         bias=0,
+        times=_alpha,
         columns=True,
         forward=lambda op, added, a, b: _added(op, added, a @ b),
         pull=_pull_added,
@@ -165,6 +171,7 @@ ROWS = (
         "self mat vec",
         factors=(1, 2),
         bias=0,
+        times=_alpha,
         forward=lambda op, added, a, v: _added(op, added, a @ v),
         shift=_add_shift,
     ),
@@ -173,6 +180,7 @@ ROWS = (
         "self batch1 batch2",
         factors=(1, 2),
         bias=0,
+        times=_alpha,
         shift=_add_shift,
         forward=lambda op, added, a, b: _added(op, added, (a @ b).sum(0)),
     ),
@@ -181,6 +189,7 @@ ROWS = (
         "self vec1 vec2",
         factors=(1, 2),
         bias=0,
+        times=_alpha,
         shift=_add_shift,
         forward=lambda op, added, a, b: _added(op, added, torch.outer(a, b)),
     ),

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from dynamiclrp_core.families import norm
+from dynamiclrp_core.numerics import spare
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Row
 from torch import Tensor
@@ -61,14 +62,15 @@ def _batch_scale(op: Op, dims: int) -> Tensor:
 
 def _batch_norm(op: Op, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     s = op.saved
-    mean = _per_channel(s.running_mean, x.dim()) if not _training(op) else x.mean(_batch_dims(x), True)
     if _training(op):
-        rstd = (x.var(_batch_dims(x), correction=0, keepdim=True) + _eps(op)).rsqrt()
+        mean = x.mean(_batch_dims(x), True)
+        k = (x.var(_batch_dims(x), correction=0, keepdim=True) + _eps(op)).rsqrt()
     else:
-        rstd = _per_channel((s.running_var + _eps(op)).rsqrt(), x.dim())
-    y = (x - mean) * rstd
-    y = y if weight is None else y * _per_channel(weight, x.dim())
-    return y if bias is None else y + _per_channel(bias, x.dim())
+        mean, k = _per_channel(s.running_mean, x.dim()), _batch_scale(op, x.dim())
+    k = k if weight is None else k * _per_channel(weight, x.dim())
+    t = -mean * k
+    y = x * k
+    return torch.add(y, t if bias is None else t + _per_channel(bias, x.dim()), out=spare(y))
 
 
 def _batch_pull(op: Op, c: Tensor, i: int, at: Any) -> Tensor:
@@ -78,9 +80,8 @@ def _batch_pull(op: Op, c: Tensor, i: int, at: Any) -> Tensor:
         weight = at(1)
         plain = _batch_norm(op, at(0), torch.ones_like(weight), None)
         return (c * plain).sum(_batch_dims(c))
-    h = c * _batch_scale(op, c.dim())
-    if op.saved.weight is not None:
-        h = h * _per_channel(at(1), c.dim())
+    k = _batch_scale(op, c.dim())
+    h = c * (k if op.saved.weight is None else k * _per_channel(at(1), c.dim()))
     return h - h.mean(_batch_dims(h), True) if _training(op) else h
 
 
