@@ -203,6 +203,10 @@ GATES: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], bool]] = {
     "router": (lambda g, x: g.softmax(-1).topk(4).values * x, True),
     "router, normalised": (lambda g, x: (g.softmax(-1) / g.softmax(-1).sum(-1, keepdim=True)) * x, True),
     "bilinear": (lambda g, x: g * x, False),
+    "1 - sigmoid (GRU)": (lambda g, x: (1 - torch.sigmoid(g)) * torch.tanh(x), True),
+    "1 + tanh": (lambda g, x: torch.tanh(x) * (0.5 * (1 + torch.tanh(g / 2))), True),
+    "ones over": (lambda g, x: torch.tanh(x) * (torch.ones(3, 4).double() / (1 + (-g).exp())), True),
+    "a biased signal": (lambda g, x: torch.tanh(g) * (x + 0.0), True),
     "router by hand": (lambda g, x: by_logarithm(g) * x, True),
     "two alike": (lambda g, x: torch.tanh(g) * torch.tanh(x), False),
 }
@@ -231,6 +235,13 @@ def test_signal_takes_all(name: str) -> None:
         torch.testing.assert_close(r_x, y.detach() / 2)
     half = lrp.relevance(y, (g, x), rules=lrp.preset("attnlrp"))[1]
     torch.testing.assert_close(half, y.detach() / 2)
+
+
+def test_log_probabilities_are_no_gate() -> None:
+    g, x = normal(0, 3, 4), normal(1, 3, 4)
+    y = g.log_softmax(-1) * x
+    r_x = lrp.relevance(y, (g, x), rules=lrp.preset("attnlrp", gate="signal"))[1]
+    torch.testing.assert_close(r_x, y.detach() / 2)
 
 
 def test_cp_lrp_may_keep_half_for_gates() -> None:

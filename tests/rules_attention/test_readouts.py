@@ -59,6 +59,19 @@ def test_relevance_of_the_weights_is_what_reaches_the_logits() -> None:
     torch.testing.assert_close(read, lrp.propagate(y, x, at=p, rules="attnlrp").at[0])
 
 
+def test_logarithms_are_no_weights_and_scopes_hold() -> None:
+    """What is read is read under the very rules that are given, a scope among them."""
+    x = normal(0, 5, 4)
+    logs = x.logsumexp(-1, keepdim=True) + x.log_softmax(-1)
+    assert attention_relevance(logs, x) == []
+    p = (x @ x.mT).softmax(-1)
+    y = p.softmax(-1) @ x
+    table = lrp.preset("attnlrp").where(lambda op: op.output() is not None, lrp.override(softmax=lrp.Pass()))
+    read = attention_relevance(y, x, rules=table)
+    at = lrp.propagate(y, x, at=p, rules=table).at[0]
+    torch.testing.assert_close(read[0], at)
+
+
 @pytest.mark.parametrize(
     ("node", "dropout", "why"),
     [

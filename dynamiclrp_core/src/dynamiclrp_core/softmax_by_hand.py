@@ -20,6 +20,9 @@ from .regions import Chain, chain, entries_of, is_move, is_scaling, moved, shape
 if TYPE_CHECKING:
     from .op import Op
 
+SOFTMAX = ("SoftmaxBackward0", "SafeSoftmaxBackward0", "MaskedSoftmaxBackward0")
+"""Nodes whose output are weights. Of their family are logarithms too: log-softmax, logsumexp."""
+
 
 def softmax_by_hand(op: Op) -> bool:
     """``exp(u) / sum(exp(u))``, ``exp(u) * (1 / sum(exp(u)))`` or ``exp(log_softmax(u))``.
@@ -184,7 +187,7 @@ def _are_weights(op: Op, tensor: Edge, below: Chain, top: int, j: int) -> bool:
     does, they are not.)
     """
     selected = chain(op, tensor, lambda o: _is_plain(o) or _selects(o))
-    if selected.end is None or not _is_weights_node(selected.end):
+    if selected.end is None or selected.end.row.node not in SOFTMAX:
         return False
     weights = selected.tensors[-1]
     entry = moved(entries_of(weights), selected, len(selected.ops))
@@ -205,13 +208,8 @@ def _are_weights(op: Op, tensor: Edge, below: Chain, top: int, j: int) -> bool:
 
 
 def _gives_weights(op: Op) -> bool:
-    if _is_weights_node(op):
-        return True
-    return op.row.family in ("quotient", "product") and softmax_by_hand(op)
-
-
-def _is_weights_node(op: Op) -> bool:
-    return op.row.node in ("SoftmaxBackward0", "SafeSoftmaxBackward0", "MaskedSoftmaxBackward0")
+    by_hand = op.row.family in ("quotient", "product") and softmax_by_hand(op)
+    return by_hand or op.row.node in SOFTMAX
 
 
 def _is_sum(op: Op) -> bool:

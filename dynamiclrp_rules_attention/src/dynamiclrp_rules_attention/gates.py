@@ -8,57 +8,53 @@ from __future__ import annotations
 from typing import Literal
 
 from dynamiclrp_core.defaults import Product
-from dynamiclrp_core.matchers import divided, gate, softmax_by_hand, statistic
+from dynamiclrp_core.matchers import divided, gate, statistic
 from dynamiclrp_core.node import Edge
 from dynamiclrp_core.op import Op
+from dynamiclrp_core.regions import is_scaling
 from dynamiclrp_core.rule import Entries
+from dynamiclrp_core.softmax_by_hand import SOFTMAX, softmax_by_hand
 from torch import Tensor
 
-SOFTMAX, SQUASHED, ACTIVATED, SIGNAL = 3, 2, 1, 0
-SCALINGS = {"MulBackward1", "DivBackward1", "NegBackward0", "NativeDropoutBackward0"}
+WEIGHTS, SQUASHED, ACTIVATED, SIGNAL = 3, 2, 1, 0
 
 
 def rank(op: Op, edge: Edge) -> int:
     """How gate-like a factor is, seen through moves, casts and scalings by what is not live.
 
     3 a softmax (attention weights, router weights, also normalised by their sum); 2 a function that is
-    not 0 at 0 (sigmoid, hard-sigmoid, softplus, exp): it carries no signal of its own; 1 any other
-    activation (SiLU, GELU, tanh, ReLU, fused or by hand); 0 anything else.
+    not 0 at 0 (sigmoid, hard-sigmoid, softplus, exp, 1 - sigmoid): it carries no signal of its own; 1 any
+    other activation (SiLU, GELU, tanh, ReLU, fused or by hand); 0 anything else.
     """
+    lifted = False  # by an added constant: of a function that is no bias (1 + tanh), of a signal it is
     while edge[0] is not None:
         made = op.sweep.op(edge[0])
         if made is None:
             return SIGNAL
         row = made.row
-        if row.family == "softmax":
-            return SOFTMAX
+        if row.node in SOFTMAX or (row.family == "elementwise" and softmax_by_hand(made)):
+            return WEIGHTS
         if row.family in ("product", "quotient") and all(made.live):
             if softmax_by_hand(made):
-                return SOFTMAX
+                return WEIGHTS
             if gate(made) is not None:
-                return ACTIVATED
+                return SQUASHED if lifted else ACTIVATED
             held = statistic(made)
             if held is None:  # whatever it is divided by, the numerator says what it is
                 held = 0 if row.family == "quotient" else divided(made)
             if held is None:
                 return SIGNAL
             edge = made.edges[held]
-            continue
-        if row.family in ("product", "moving") or row.copies or row.node in SCALINGS or _numerator(made):
-            if sum(made.live) != 1:
-                return SIGNAL
+        elif sum(made.live) == 1 and (row.family in ("moving", "adding") or row.copies or is_scaling(made)):
+            lifted = lifted or row.family == "adding"
             edge = made.edges[made.live.index(True)]
-            continue
-        if row.family != "elementwise":
+        elif row.family == "quotient":
+            return SQUASHED  # a constant over it
+        elif row.family == "elementwise":
+            return SQUASHED if lifted or made.offset != 0 else ACTIVATED
+        else:
             return SIGNAL
-        if row.node == "ExpBackward0" and softmax_by_hand(made):
-            return SOFTMAX
-        return SQUASHED if made.offset != 0 else ACTIVATED
     return SIGNAL
-
-
-def _numerator(op: Op) -> bool:
-    return op.row.family == "quotient" and op.live[0]
 
 
 def signal(op: Op, gates: Literal["softmax", "all"] = "all") -> int | None:
@@ -67,7 +63,7 @@ def signal(op: Op, gates: Literal["softmax", "all"] = "all") -> int | None:
     if len(factors) < 2:
         return None
     ranks = [rank(op, op.edges[i]) for i in factors]
-    if ranks[0] == ranks[1] or (gates == "softmax" and max(ranks) < SOFTMAX):
+    if ranks[0] == ranks[1] or (gates == "softmax" and max(ranks) < WEIGHTS):
         return None
     return factors[0] if ranks[0] < ranks[1] else factors[1]
 

@@ -11,6 +11,7 @@ from dynamiclrp_core.ratio import Identity
 from dynamiclrp_core.rule import Rule
 from dynamiclrp_core.scalar_function import RegionIdentity
 from dynamiclrp_core.signed import Gamma
+from dynamiclrp_core.softmax_by_hand import SOFTMAX
 from dynamiclrp_core.table import Rules, override
 
 from .explicit import ExplicitAttention, HalfSplit, SoftmaxTaylor
@@ -23,8 +24,6 @@ Gate = Literal["half", "signal"]
 Norm = Literal["scale", "statistics", "identity"]
 SCALAR = ("product__gate", "quotient__gate", "elementwise__composed", "quotient__composed")
 """Where a scalar function by hand ends."""
-SOFTMAX_NODES = ("SoftmaxBackward0", "SafeSoftmaxBackward0", "MaskedSoftmaxBackward0")
-"""Of the family, those that make weights: the others are logarithms of sums of exps."""
 
 
 def constant_weights() -> Rules:
@@ -71,7 +70,7 @@ def _rules(
     if gate == "signal" or softmax == "stop":
         chosen["product"] = SignalTakesAll(gates="all" if gate == "signal" else "softmax")
     if explicit and softmax == "taylor":
-        chosen |= dict.fromkeys(SOFTMAX_NODES, SoftmaxTaylor())
+        chosen |= dict.fromkeys(SOFTMAX, SoftmaxTaylor())
         chosen |= {"attention": ExplicitAttention(), "affine__bilinear": HalfSplit(epsilon=1e-12)}
     made = override(name, **chosen)
     return made | constant_weights() if softmax == "stop" else made
