@@ -29,10 +29,11 @@ def attention_relevance(
 ) -> list[Tensor]:
     """Relevance of the attention weights of every attention between outputs and inputs, in forward order.
 
-    One tensor (batch, heads, queries, keys) per fused attention, and one of its own shape per softmax
-    node (eager attention; a router's softmax is one too; name a softmax by hand in ``at=``). For a fused
-    node the weights are computed here: ``R_P = P * (c v^T)``, times the share of the rule (AttnLRP: 1/2). Where rules hold the weights constant
-    (``cp-lrp``) there is nothing to read, and no entry. Arguments and errors as in ``propagate``.
+    One tensor (batch, heads, queries, keys) per fused attention, and one of its own shape per softmax node
+    (eager attention; a router's softmax is one too; name a softmax by hand in ``at=``). For a fused node the
+    weights are computed here: ``R_P = P * (c v^T)``, times the share of the rule (AttnLRP: 1/2). Where rules
+    hold the weights constant (``cp-lrp``) there is nothing to read, and no entry. Arguments and errors as in
+    ``propagate``.
     """
     table = preset(rules) if isinstance(rules, str) else rules
     found: list[Tensor] = []
