@@ -377,3 +377,32 @@ def test_a_scope_may_answer_with_operand_0() -> None:
         rules = lrp.load_rules().where(scope, lrp.override(product__gate=lrp.ProductRatio()))
         run = lrp.propagate(x * x.pow(2).mean().rsqrt(), x, rules=rules)
         assert not any("ProductRatio" in rule for rule in run.rules_used)  # it is no gate
+
+
+# -- read-outs ---------------------------------------------------------------------------------------
+
+INSIDE = {
+    # The tensor that is read and the output; what reaches it: nothing where it is passed by or held.
+    "gate": (lambda x: (lambda s: (s, x * s))(x.sigmoid()), False),
+    "secant of a gate": (lambda x: (lambda s: (s, (1 + x.tanh()) * s))(x.sigmoid()), False),
+    "function of a function": (lambda x: (lambda e: (e, 1 / (1 + e)))((-x).exp()), False),
+    "scale of a norm": (lambda x: (lambda s: (s, x * s))(torch.rsqrt(x.pow(2).mean(-1, True))), False),
+    "centred": (lambda x: (lambda h: (h, h / h.norm(dim=-1, keepdim=True)))(x - x.mean(-1, True)), True),
+    "exps of a softmax": (lambda x: (lambda e: (e, e / e.sum(-1, keepdim=True)))(x.exp()), True),
+    "sum of a softmax": (lambda x: (lambda s: (s, x.exp() / s))(x.exp().sum(-1, keepdim=True)), True),
+    "exps of a logsumexp": (lambda x: (lambda e: (e, e.sum(-1).log()))(x.exp()), True),
+}
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_a_read_out_changes_no_number(name: str) -> None:
+    """Also inside what is seen as one function: there nothing is to be read."""
+    f, reached = INSIDE[name]
+    x = x_of(3, 4)
+    with lrp.record():
+        inner, y = f(x)
+    weights = torch.arange(1.0, y.numel() + 1, dtype=y.dtype).view(y.shape)
+    total = (y * weights).sum()
+    run = lrp.propagate(total, x, at=inner)
+    torch.testing.assert_close(run.relevance[0], lrp.relevance(total, x)[0], rtol=0, atol=0)
+    assert bool(run.at[0].any()) == reached

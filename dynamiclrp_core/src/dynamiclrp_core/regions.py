@@ -64,8 +64,8 @@ class Peel:
         below = sweep.op(node)
         if below is None or not self.allowed(below.row) or len(self.taken) == REGION:
             return None
-        if True not in below.live or not sweep.targets.isdisjoint(outputs):
-            return None  # relevance must be read here, so it may not be passed by
+        if True not in below.live or not sweep.live.targets.isdisjoint(outputs):
+            return None  # an input: what it is explained as may not be passed by
         self.taken.append(node)
         self.frontier = frontier - outputs
         self.frontier.update([cast(Tensor_, e) for e, live in zip(below.edges, below.live) if live])
