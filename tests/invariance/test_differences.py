@@ -60,6 +60,18 @@ DIFFERENT: tuple[tuple[Group, Rules], ...] = (
         "logsumexp": lambda a, b: torch.stack([a, b]).logsumexp(0),
         "by hand": lambda a, b: (a.exp() + b.exp()).log(),
     }, live=TWO), DEFAULT),
+    (Group("exps over their norm or product", {
+        "softmax": lambda x: x.softmax(-1),
+        "matrix product": lambda x: (lambda e: e / (e @ torch.ones(4, 1).to(x)))(x.exp()),
+    }), DEFAULT),
+    (Group("a product inside another op", {
+        "x sigmoid(x)": lambda x: x * x.sigmoid(),
+        "addcmul": lambda x: torch.addcmul(torch.zeros_like(x), x, x.sigmoid()),
+    }), DEFAULT),
+    (Group("a removable pole", {
+        "sinc": lambda x: torch.sinc(x / torch.pi),
+        "sin(x) / x": lambda x: x.sin() / x,
+    }), DEFAULT),
     (Group("a function with a constant in where", {
         "clamped": lambda x: torch.tanh(torch.exp(x).clamp(max=2.0)),
         "where": lambda x: torch.tanh(torch.where(x < 0.6931471805599453, torch.exp(x), 2.0)),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from torch.autograd.graph import Node
 
 from .node import Address, Edge
-from .regions import WIDTH, Peel, Region, chain, is_cast, is_move, is_scaling, peel, same_index_map, shape_of
+from .regions import WIDTH, Peel, Region, chain, is_move, is_scaling, peel, same_index_map, shape_of
 from .softmax_by_hand import logsumexp_by_hand, softmax_by_hand
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def _facts(op: Op, below: list[_Facts], nr: int) -> _Facts:
         linear=all(f.linear for f in below)
         and (
             is_scaling(op)
-            or is_cast(row)
+            or row.copies
             or row.family in ("moving", "linear")
             or nr in row.straight
             or (row.family == "adding" and all(op.live))

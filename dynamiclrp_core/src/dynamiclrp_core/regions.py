@@ -134,11 +134,6 @@ _origins: WeakKeyDictionary[Sweep, dict[Callable[[Row], bool], dict[Node | None,
 # -- single chains ----------------------------------------------------------------------------------
 
 
-def is_cast(row: Row) -> bool:
-    """Copies and dtype casts: f(x) = x."""
-    return row.copies
-
-
 def is_move(op: Op) -> bool:
     """Whether ``op`` only moves or copies the entries of one tensor, into one."""
     row = op.row
