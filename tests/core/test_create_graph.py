@@ -66,6 +66,16 @@ class Attending(nn.Module):
         return h
 
 
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(4, 3, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = self.lstm(x)[0][:, -1]
+        return h
+
+
 MODELS: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
     "conv": convolutional,
     "relu": dense_relu,
@@ -73,6 +83,8 @@ MODELS: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
     "gelu and silu": gelu_silu,
     "layer norm": lambda: (Normed(), leaf_of(3, 4)),
     "batch norm": lambda: (BatchNormed().eval(), leaf_of(3, 4)),
+    "glu, a composite": lambda: (nn.Sequential(nn.Linear(4, 8), nn.GLU(), nn.Linear(4, 2)), leaf_of(3, 4)),
+    "lstm, unrolled": lambda: (Recurrent(), leaf_of(2, 3, 4)),
     "softmax": lambda: (Attending(), leaf_of(3, 4)),
 }
 

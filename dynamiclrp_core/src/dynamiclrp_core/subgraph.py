@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, ClassVar
 
@@ -34,11 +34,26 @@ def through_hook(op: Op, *xs: Tensor | None) -> Any:
     return xs[0] if len(xs) == 1 else xs
 
 
+StandIn = Callable[[Tensor, bool], Tensor]
+
+
+def _detached(t: Tensor, wanted: bool) -> Tensor:
+    """A leaf with the value of ``t``."""
+    return t.detach().requires_grad_(wanted)
+
+
+def _linked(t: Tensor, wanted: bool) -> Tensor:
+    """``t`` under another name, so that relevance can be differentiated by what t is made of."""
+    if not wanted:
+        return t
+    return t.view_as(t) if t.requires_grad else _detached(t, wanted)
+
+
 class SubGraph(Rule):
     """A node that hides a graph: make it again, sweep it with the same rules, and go on.
 
-    ``rebuild(op)`` returns the outputs and the tensors that stand for the node's operands (None for
-    operands without one), made under enable_grad on detached leaves.
+    ``rebuild(op, stand_in)`` returns the outputs and the tensors that stand for the node's operands (None
+    for operands without one), made under enable_grad on ``stand_in(operand, wanted)``.
     """
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
@@ -47,13 +62,14 @@ class SubGraph(Rule):
     def value(self, op: Op, *r: Tensor | None) -> Entries:
         return self._swept(op, [None if ri is None else Value(ri) for ri in r])
 
-    def rebuild(self, op: Op) -> tuple[Sequence[Any], Sequence[Tensor | None]]:
+    def rebuild(self, op: Op, stand_in: StandIn) -> tuple[Sequence[Any], Sequence[Tensor | None]]:
         raise NotImplementedError
 
     def _swept(self, op: Op, seeds: Sequence[Entry]) -> Entries:
         # Held until the sweep is done: what the region drops is lost again afterwards.
+        stand_in = _linked if torch.is_grad_enabled() else _detached
         with torch.enable_grad(), recorded() as held:
-            outputs, operands = self.rebuild(op)
+            outputs, operands = self.rebuild(op, stand_in)
         pairs = [(address(o), s) for o, s in zip(outputs, seeds) if s is not None and _tracked(o)]
         wanted = [None if t is None or not w else address(t) for t, w in zip(operands, op.wanted)]
         live = [t for t, w in zip(wanted, op.live) if t is not None and w]
@@ -94,11 +110,8 @@ class Composite(SubGraph):
     So the fused op gets the relevance that the same maths gets when it is spelled out.
     """
 
-    def rebuild(self, op: Op) -> tuple[Sequence[Any], Sequence[Tensor | None]]:
-        made = [
-            t.detach().requires_grad_() if t is not None and wanted else t
-            for t, wanted in zip(op.inputs(), op.wanted)
-        ]
+    def rebuild(self, op: Op, stand_in: StandIn) -> tuple[Sequence[Any], Sequence[Tensor | None]]:
+        made = [None if t is None else stand_in(t, wanted) for t, wanted in zip(op.inputs(), op.wanted)]
         outputs = op.forward(*made)
         operands = [t if wanted else None for t, wanted in zip(made, op.wanted)]
         return outputs if isinstance(outputs, tuple) else (outputs,), operands
@@ -107,7 +120,8 @@ class Composite(SubGraph):
 class Checkpoint(SubGraph):
     """A reentrant checkpoint: one node that hides its region. Re-run once, RNG state kept."""
 
-    def rebuild(self, op: Op) -> tuple[Sequence[Any], Sequence[Tensor | None]]:
+    def rebuild(self, op: Op, stand_in: StandIn) -> tuple[Sequence[Any], Sequence[Tensor | None]]:
+        # Leaves always: torch cannot differentiate a reentrant checkpoint twice.
         tensors = [t.detach().requires_grad_(t.requires_grad) for t in function_tensors(op.node)]
         return run_again(op, *tensors), [t if t.requires_grad else None for t in tensors]
 

@@ -17,7 +17,7 @@ from dynamiclrp_core.op import Op
 from dynamiclrp_core.regions import chain, is_move, is_scaling
 from dynamiclrp_core.rule import Entries, Rule, Value
 from dynamiclrp_core.scalar_function import Held
-from dynamiclrp_core.subgraph import SubGraph
+from dynamiclrp_core.subgraph import StandIn, SubGraph
 from torch import Tensor
 
 from .norm import spelled_layer_norm
@@ -118,10 +118,9 @@ class SpelledNorm(SubGraph):
     def _applies(op: Op) -> bool:
         return op.live[0] and not any(op.live[1:]) and bool(getattr(op.saved, "training", True))
 
-    def rebuild(self, op: Op) -> tuple[Sequence[Any], Sequence[Tensor | None]]:
-        x = at_least_float32(op.input(0).detach()).requires_grad_()
-        weight = op.optional(1)
-        made = self.spelled(op, x, None if weight is None else weight.detach())
+    def rebuild(self, op: Op, stand_in: StandIn) -> tuple[Sequence[Any], Sequence[Tensor | None]]:
+        x, weight = stand_in(at_least_float32(op.input(0)), True), op.optional(1)
+        made = self.spelled(op, x, None if weight is None else stand_in(weight, False))
         return (made,), [x, *[None] * (len(op.edges) - 1)]
 
     def spelled(self, op: Op, x: Tensor, weight: Tensor | None) -> Tensor:

@@ -21,7 +21,7 @@ from dynamiclrp_core.node import function_tensors, kind
 from dynamiclrp_core.numerics import quotient
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Row
-from dynamiclrp_core.subgraph import SubGraph
+from dynamiclrp_core.subgraph import StandIn, SubGraph
 from torch import Tensor
 
 from .scans import Hold, causal_conv, gated_rms_norm, nothing, selective_scan, ssd_scan
@@ -38,12 +38,12 @@ class Unrolled(SubGraph):
 
     held: bool = False
 
-    def rebuild(self, op: Op) -> tuple[Sequence[Any], Sequence[Tensor | None]]:
+    def rebuild(self, op: Op, stand_in: StandIn) -> tuple[Sequence[Any], Sequence[Tensor | None]]:
         made: list[Tensor | None] = []
         for t, wanted in zip(operands(op), op.wanted):
             if t is not None and op.sweep.dtype is not None and t.is_floating_point():
                 t = t.to(op.sweep.dtype)
-            made.append(None if t is None else t.detach().requires_grad_(wanted))
+            made.append(None if t is None else stand_in(t, wanted))
         outputs = _computed(op, made, stop_relevance if self.held else nothing)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         return outputs, [t if w else None for t, w in zip(made, op.wanted)]

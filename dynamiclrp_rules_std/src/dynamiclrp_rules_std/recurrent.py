@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from dynamiclrp_core.families import custom
 from dynamiclrp_core.op import Op
-from dynamiclrp_core.subgraph import SubGraph
+from dynamiclrp_core.subgraph import StandIn, SubGraph
 from torch import Tensor
 
 from .elsewhere import CUDA
@@ -35,14 +35,14 @@ def lstm_steps(
 class Unrolled(SubGraph):
     """The LSTM's elementary operations, with the rules that are in force for each."""
 
-    def rebuild(self, op: Op) -> tuple[Sequence[Any], Sequence[Tensor | None]]:
+    def rebuild(self, op: Op, stand_in: StandIn) -> tuple[Sequence[Any], Sequence[Tensor | None]]:
         s = op.saved
         names = ("input", "weight0", "weight1", "weight2", "weight3", "hx_", "cx_")
         made: list[Tensor] = []
         for i, name in enumerate(names):
-            t = getattr(s, name).detach()
+            t = getattr(s, name)
             t = t if op.sweep.dtype is None else t.to(op.sweep.dtype)
-            made.append(t.requires_grad_() if op.wanted[i] else t)
+            made.append(stand_in(t, op.wanted[i]))
         x, w_ih, w_hh, b_ih, b_hh, h, c = made
         bias = b_ih + b_hh if s.has_biases else None
         h, c = h.view(-1, h.shape[-1]), c.view(-1, c.shape[-1])
@@ -70,13 +70,12 @@ def gru_cell(of_input: Tensor, of_hidden: Tensor, hx: Tensor) -> Tensor:
 class Cell(SubGraph):
     """A fused cell of CUDA: gates of input and hidden state, the state, two biases if there are any."""
 
-    def rebuild(self, op: Op) -> tuple[Sequence[Any], Sequence[Tensor | None]]:
+    def rebuild(self, op: Op, stand_in: StandIn) -> tuple[Sequence[Any], Sequence[Tensor | None]]:
         made: list[Tensor | None] = []
         for i, name in enumerate(op.row.operands[: len(op.edges)]):
             t = getattr(op.saved, name)
             if t is not None:
-                t = t.detach() if op.sweep.dtype is None else t.detach().to(op.sweep.dtype)
-                t = t.requires_grad_() if op.wanted[i] else t
+                t = stand_in(t if op.sweep.dtype is None else t.to(op.sweep.dtype), op.wanted[i])
             made.append(t)
         x, h, state, *biases = made
         assert x is not None and h is not None and state is not None
