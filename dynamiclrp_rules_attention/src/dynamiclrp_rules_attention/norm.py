@@ -10,21 +10,22 @@ from dynamiclrp_core.op import Op
 from torch import Tensor
 
 
-def _dims(op: Op) -> tuple[int, ...]:
+def dims_of(op: Op) -> tuple[int, ...]:
+    """The normalised dimensions."""
     return tuple(range(-len(op.saved.normalized_shape), 0))
 
 
 def _plain(op: Op, x: Tensor) -> Tensor:
     """(x - mean) / std."""
-    return torch.nn.functional.layer_norm(x, op.saved.normalized_shape, eps=_eps(op))
+    return torch.nn.functional.layer_norm(x, op.saved.normalized_shape, eps=eps_of(op))
 
 
-def _eps(op: Op) -> float:
-    # Not saved; 1/rstd^2 - var gives it back, and a median of that shrugs off rounding.
+def eps_of(op: Op) -> float:
+    """Epsilon of a layer norm. Not saved; 1/rstd^2 - var gives it back, and a median shrugs off rounding."""
     x, rstd = op.saved.input, op.saved.result2
     if not x.numel():
         return 1e-5
-    var = x.detach().to(rstd.dtype).var(_dims(op), correction=0, keepdim=True)
+    var = x.detach().to(rstd.dtype).var(dims_of(op), correction=0, keepdim=True)
     eps = (rstd.detach().double() ** -2 - var.double()).reshape(-1)
     return max(float(eps.median()), 0.0) if eps.numel() else 1e-5
 
@@ -43,18 +44,11 @@ def _pull(op: Op, c: Tensor, i: int, at: Any) -> Tensor:
     h = c if op.saved.weight is None else c * at(1)
     if torch.is_grad_enabled():  # held for relevance, but a function of x for its derivative
         x = at(0)
-        variance = x.var(_dims(op), correction=0, keepdim=True)
-        h = h * (variance + _eps(op)).rsqrt()
+        variance = x.var(dims_of(op), correction=0, keepdim=True)
+        h = h * (variance + eps_of(op)).rsqrt()
     else:
         h = h * op.saved.result2.to(h.dtype)
-    return h - h.mean(_dims(op), True)
-
-
-def spelled_layer_norm(op: Op, x: Tensor, weight: Tensor | None) -> Tensor:
-    """The norm in steps, without its bias."""
-    centred = x - x.mean(_dims(op), keepdim=True)
-    y = centred * (centred.square().mean(_dims(op), keepdim=True) + _eps(op)).rsqrt()
-    return y if weight is None else y * weight
+    return h - h.mean(dims_of(op), True)
 
 
 def _shift(op: Op) -> Tensor | None:
@@ -66,7 +60,7 @@ def _shift(op: Op) -> Tensor | None:
 
 def _rms(op: Op, x: Tensor) -> Tensor:
     """1/rms of ``x``. The saved one has eps in it, which gives eps back."""
-    mean = x.square().mean(_dims(op), True)
+    mean = x.square().mean(dims_of(op), True)
     return (mean + _rms_eps(op)).rsqrt()
 
 
@@ -74,7 +68,7 @@ def _rms_eps(op: Op) -> float:
     x, rms = op.saved.input.detach(), op.saved.result1.detach()
     if not x.numel():
         return 1e-5
-    eps = rms.double() ** -2 - x.double().square().mean(_dims(op), True)
+    eps = rms.double() ** -2 - x.double().square().mean(dims_of(op), True)
     return max(float(eps.median()), 0.0)
 
 

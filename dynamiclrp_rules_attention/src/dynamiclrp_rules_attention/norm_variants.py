@@ -20,7 +20,7 @@ from dynamiclrp_core.scalar_function import Held
 from dynamiclrp_core.subgraph import StandIn, SubGraph
 from torch import Tensor
 
-from .norm import spelled_layer_norm
+from .norm import dims_of, eps_of
 
 Variant = Literal["statistics", "identity"]
 
@@ -123,13 +123,29 @@ class SpelledNorm(SubGraph):
         made = self.spelled(op, x, None if weight is None else stand_in(weight, False))
         return (made,), [x, *[None] * (len(op.edges) - 1)]
 
-    def spelled(self, op: Op, x: Tensor, weight: Tensor | None) -> Tensor:
-        """The norm by hand. The rows' forwards are; that of the layer norm is another kernel of torch's."""
+    @staticmethod
+    def spelled(op: Op, x: Tensor, weight: Tensor | None) -> Tensor:
+        """The norm in steps: not by the row's forward, which may fold the mean into an added term."""
+        s = op.saved
         if op.row.node == "NativeLayerNormBackward0":
-            return spelled_layer_norm(op, x, weight)
-        optional = [weight, None][: len(op.edges) - 1]
-        made: Tensor = op.forward(x, *optional)
-        return made
+            y = _normalised(x, dims_of(op), eps_of(op))
+        elif op.row.channelwise is not None:
+            eps = s.eps if hasattr(type(op.node), "_saved_eps") else s.epsilon
+            y = _normalised(x, (0, *range(2, x.dim())), eps)
+        elif op.row.node == "NativeGroupNormBackward0":
+            y = _normalised(x.reshape(s.N, s.group, -1), (2,), s.eps).view(x.shape)
+        else:  # without a mean
+            made: Tensor = op.forward(x, weight)
+            return made
+        if weight is None:
+            return y
+        per_channel = op.row.node != "NativeLayerNormBackward0"
+        return y * (weight.view(-1, *[1] * (x.dim() - 2)) if per_channel else weight)
+
+
+def _normalised(x: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
+    centred = x - x.mean(dims, keepdim=True)
+    return centred * (centred.square().mean(dims, keepdim=True) + eps).rsqrt()
 
 
 class NormBias(Rule):
