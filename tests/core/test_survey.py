@@ -124,6 +124,31 @@ def test_a_transformers_config(name: str, file: str, tmp_path: Path) -> None:
     assert found.promises is not None and found.promises.nodes > sum(found.coverage.covered.values())
 
 
+BOTH_SIDES = {
+    "T5": dict(d_model=16, d_kv=4, d_ff=8, num_layers=1, num_heads=2, vocab_size=40,
+        decoder_start_token_id=0),
+    "Bart": dict(d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=8, decoder_ffn_dim=8, vocab_size=50265),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", BOTH_SIDES)
+def test_an_encoder_decoder_is_explained_on_both_sides(name: str, tmp_path: Path) -> None:
+    """By the words that the encoder reads and those that the decoder reads."""
+    transformers = pytest.importorskip("transformers")
+    config = getattr(transformers, f"{name}Config")(
+        **BOTH_SIDES[name], architectures=[f"{name}ForConditionalGeneration"]
+    )
+    config.save_pretrained(tmp_path)
+    forward = load(str(tmp_path))
+    y, sources = forward()
+    assert sources is not None and len(sources) == 2
+    assert all(bool(r.any()) for r in lrp.relevance(y, sources))
+    found = survey(forward, lrp.preset("default"))
+    assert found.complete and "EmbeddingBackward0" not in found.coverage.covered
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_large_config_shows_its_nodes_on_meta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small("Bert", vocab_size=40).save_pretrained(tmp_path)

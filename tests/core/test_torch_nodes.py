@@ -66,3 +66,10 @@ def test_rules_md_is_fresh() -> None:
     if f"on torch {release()};" not in text:
         pytest.skip(f"docs/rules.md was made on another torch than {release()}")
     assert text == markdown(), "docs/rules.md is stale: make docs"
+
+
+@pytest.mark.skipif(not torch.__version__.startswith("2.13"), reason="the packs were run on torch 2.13")
+def test_every_node_that_torch_generates_has_a_row_or_a_named_refusal() -> None:
+    """And every row either a sample that builds it, or what the node needs that is not here."""
+    states = {record["state"] for record in missing_records(lrp.load_rules())}
+    assert states == {"refused", "not executable here"}

@@ -97,7 +97,7 @@ def entrywise(f: Callable[[float], float], limit: float) -> Slow:
 
 
 def _sigmoid(v: float) -> float:
-    return 1 / (1 + math.exp(-v))
+    return (1 + math.tanh(v / 2)) / 2  # exp(-v) may overflow
 
 
 def affine_step(call: Call) -> Call:

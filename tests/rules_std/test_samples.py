@@ -36,6 +36,7 @@ REFUSED = {
     "MaxBackward1": "max",
     "MaxBackward1-ties": "max",
     "MinBackward1": "min",
+    "ForeachMaxBackward1": "maximum of an empty tensor",
     "AmaxBackward0-all": "amax",
     "AvgPool2DBackward0-unbatched": "optional 0 dim batch size",
     **dict.fromkeys(("FftR2CBackward0", "FftR2CBackward0-ortho", "FftR2CBackward0-2d-wrapped"), "FFT error"),
@@ -108,4 +109,28 @@ def test_what_torch_cannot_differentiate_refuses() -> None:
     x = torch.rand(3, dtype=torch.float64, requires_grad=True)
     y = torch.heaviside(x, x)
     with pytest.raises(lrp.MissingRule, match=r"cannot differentiate[^$]*cure: write it with torch\.where"):
+        lrp.relevance(y, x)
+
+
+NOT_DIFFERENTIATED = {
+    "AcoshBackward1": lambda x: (x * 1 + 1).acosh_(),
+    "AsinhBackward1": lambda x: (x * 1).asinh_(),
+    "AtanhBackward1": lambda x: (x / 2).atanh_(),
+    "GeqrfBackward0": lambda x: torch.geqrf(x.outer(x))[0],
+    "UniqueBackward0": lambda x: torch._unique(x)[0],
+    "UniqueConsecutiveBackward0": lambda x: x.unique_consecutive(),
+    "UniqueDimBackward0": lambda x: x.unique(dim=0),
+    "UniqueDimConsecutiveBackward0": lambda x: torch.ops.aten.unique_dim_consecutive(x, 0)[0],
+    "SpecialZetaBackward2": lambda x: torch.ops.aten.special_zeta.other_scalar(x + 2, 2.0),
+}
+
+
+@pytest.mark.parametrize("name", NOT_DIFFERENTIATED)
+def test_what_torch_itself_does_not_differentiate_refuses_by_name(name: str) -> None:
+    x = torch.rand(3, dtype=torch.float64, requires_grad=True)
+    y = NOT_DIFFERENTIATED[name](x)
+    assert y.grad_fn.name() == name
+    with pytest.raises(RuntimeError, match="not implemented"):
+        torch.autograd.grad(y.sum(), x)
+    with pytest.raises(lrp.MissingRule, match=f"{name}: torch itself does not differentiate"):
         lrp.relevance(y, x)

@@ -299,9 +299,9 @@ class Values:
         meta = metadata(op.node)[0]
         for recording in recordings():
             if op.row.variadic:  # the operands are the entries of one list, or of several in turn
-                lists = [recording.argument(op.node, n) or [] for n in op.row.operands]
-                entries = [entry for each in lists for entry in each]
-                value = entries[i] if entries else None
+                lists = [recording.argument(op.node, n) for n in op.row.operands]
+                entries = [e for each in lists for e in (each if isinstance(each, list) else [each])]
+                value = entries[i] if i < len(entries) else None
             else:
                 value = recording.argument(op.node, name)
             if value is not None:

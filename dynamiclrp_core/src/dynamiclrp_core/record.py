@@ -40,11 +40,14 @@ _RECORDED = frozenset(
     _convolution _slow_conv2d_forward slow_conv3d_forward slow_conv_dilated2d slow_conv_dilated3d
     slow_conv_transpose2d slow_conv_transpose3d _nnpack_spatial_convolution mkldnn_convolution
     cudnn_batch_norm miopen_batch_norm conv_depthwise3d _conv_depthwise2d
-    threshold nan_to_num remainder fmod igamma igammac special_zeta copy fill complex polar hypot ldexp
+    threshold nan_to_num remainder fmod igamma igammac special_zeta round copy fill complex polar hypot ldexp
     copysign linalg_solve_ex _linalg_solve_ex linalg_solve_triangular cholesky_solve linalg_lstsq
-    _masked_softmax _unique2 fake_quantize_per_tensor_affine_cachemask _foreach_add _foreach_mul
-    _foreach_exp _foreach_norm""".split()
+    _masked_softmax _unique2 fake_quantize_per_tensor_affine_cachemask
+    _fake_quantize_per_tensor_affine_cachemask_tensor_qparams
+    fake_quantize_per_channel_affine_cachemask""".split()
 )
+# In-place calls that save a clone of what they write over: its node is the latest when the call is seen.
+_CLONES_FIRST = frozenset({"ThresholdBackward1"})
 _KEPT_RECORDINGS = 8
 
 
@@ -119,7 +122,7 @@ class Recording:
         if name == "CopySlices":  # made right after the node of the write that it wraps
             entry = self._calls.get(number - 1)
             return entry if entry is not None and entry[0] in ("Copy", "Add", "Fill") else None
-        entry = self._calls.get(number)
+        entry = self._calls.get(number + (name in _CLONES_FIRST))
         return entry if entry is not None and name.startswith(entry[0] + "Backward") else None
 
     def name(self, node: Node) -> str | None:
@@ -186,7 +189,7 @@ class _Mode(TorchDispatchMode):
     def _plan(self, func: Any) -> _Plan | None:
         full = func._schema.name.removeprefix("aten::")
         name = full.rstrip("_")
-        if name not in _RECORDED:
+        if name not in _RECORDED and not name.startswith("_foreach_"):
             return None
         camel = "".join(part[:1].upper() + part[1:] for part in name.removesuffix("_forward").split("_"))
         camel = re.sub(r"\d[a-z]", lambda found: found[0].upper(), camel)  # slow_conv2d: SlowConv2D

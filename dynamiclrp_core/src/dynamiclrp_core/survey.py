@@ -224,9 +224,17 @@ def _of_config(path: Path, layer: str | None) -> Forward:
             "  cure: a factory in a script of yours that gives (model, inputs): coverage script.py:factory"
         )
     given = {name: t.to(device) for name, t in model.dummy_inputs.items() if isinstance(t, Tensor)}
-    words = model.get_submodule(layer) if layer else model.get_input_embeddings()
+    words = model.get_submodule(layer) if layer else _word_embeddings(model)
     through = LRP(partial(model, **given), layer=words)._through_layer
     return lambda: through((), (), _first_tensor)
+
+
+def _word_embeddings(model: Any) -> list[torch.nn.Module]:
+    """The module that embeds token ids; of an encoder-decoder those of both sides, which may be one."""
+    if not model.config.is_encoder_decoder:
+        return [model.get_input_embeddings()]
+    sides = [model.get_encoder(), model.get_decoder()]
+    return list(dict.fromkeys(side.get_input_embeddings() for side in sides))
 
 
 def _first_tensor(output: Any) -> Tensor:

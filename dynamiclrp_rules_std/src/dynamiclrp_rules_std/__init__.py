@@ -25,6 +25,7 @@ from . import (
     linalg,
     loss,
     norm,
+    overloads,
     pad,
     pool,
     recurrent,
@@ -48,7 +49,7 @@ DYNAMICLRP_PACK_API = 1
 TABLES = (
     arithmetic, binary, special, activation, linalg, decomposition, complexes, conv, shape, copies, index,
     scatter, embedding, reduce, scan, distance, pad, pool, resample, norm, recurrent, source, sparse,
-    elsewhere, loss, refused, foreach,
+    elsewhere, loss, refused, foreach, overloads,
 )  # fmt: skip
 
 

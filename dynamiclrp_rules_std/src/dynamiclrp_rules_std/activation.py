@@ -152,14 +152,14 @@ ROWS = (
     elementwise("SoftshrinkBackward0", forward=lambda op, x: F.softshrink(x, op.saved.lambd),
         slope=lambda op: secant(F.softshrink(op.input(0), op.saved.lambd), op.input(0),
             float(op.saved.lambd == 0))),
-    elementwise("ThresholdBackward0", at_zero=lambda op: _threshold_at_zero(op),
+    elementwise("ThresholdBackward0", at_zero=lambda op: threshold_at_zero(op),
         forward=lambda op, x: F.threshold(x, op.saved.threshold, op.constant("value")),
-        slope=lambda op: secant(op.output() - _threshold_at_zero(op), op.input(0),
+        slope=lambda op: secant(op.output() - threshold_at_zero(op), op.input(0),
             float(op.saved.threshold < 0))),
     elementwise("LogSigmoidBackward0", at_zero=-math.log(2), forward=lambda op, x: F.logsigmoid(x),
         slope=_logsigmoid_slope),
     # The noise is 1 where x > 0.
-    elementwise("RreluWithNoiseBackward0", degree=1.0, forward=lambda op, x: _rrelu(op, x)),
+    elementwise("RreluWithNoiseBackward0", degree=1.0, forward=lambda op, x: rrelu(op, x)),
     composite("GluBackward0", forward=lambda op, x: _glu(*x.chunk(2, op.saved.dim))),
     composite("PreluKernelBackward0", "self weight",
         forward=lambda op, x, weight: x.clamp_min(0) + weight * x.clamp_max(0)),
@@ -173,11 +173,11 @@ def _elu(op: Op, x: Tensor) -> Tensor:
     return s.scale * torch.where(x > 0, x, below)
 
 
-def _threshold_at_zero(op: Op) -> float:
+def threshold_at_zero(op: Op) -> float:
     return float(op.constant("value")) if op.saved.threshold >= 0 else 0.0
 
 
-def _rrelu(op: Op, x: Tensor) -> Tensor:
+def rrelu(op: Op, x: Tensor) -> Tensor:
     s = op.saved
     below: Tensor = s.noise if s.training else torch.full_like(x, (s.lower + s.upper) / 2)
     return torch.where(x > 0, x, x * below)

@@ -81,7 +81,7 @@ def _pull_addcmul(op: Op, c: Tensor, i: int, at: Any) -> Tensor:
     return c if i == 0 else c * op.saved.value * at(3 - i)
 
 
-def _xlog(f: Callable[[Tensor], Tensor]) -> Callable[[Op, Tensor, Tensor], Tensor]:
+def xlog(f: Callable[[Tensor], Tensor]) -> Callable[[Op, Tensor, Tensor], Tensor]:
     """x f(y), and 0 where x is."""
 
     def forward(op: Op, x: Tensor, y: Tensor) -> Tensor:
@@ -143,8 +143,8 @@ ROWS = (
     composite("FmodBackward1", "self other", forward=lambda op, x, y: x - y * (x / y).trunc()),
     composite("LdexpBackward0", "self other", results="result",
         forward=lambda op, x, y: x * torch.exp2(y)),
-    composite("XlogyBackward0", "self other", forward=_xlog(torch.log)),
-    composite("SpecialXlog1PyBackward0", "self other", forward=_xlog(torch.log1p)),
+    composite("XlogyBackward0", "self other", forward=xlog(torch.log)),
+    composite("SpecialXlog1PyBackward0", "self other", forward=xlog(torch.log1p)),
     # -- the larger, the smaller --------------------------------------------------------------------
     custom("FmaxBackward0", TheLarger(), "self other", forward=lambda op, a, b: torch.fmax(a, b)),
     custom("FminBackward0", TheLarger(sign=-1), "self other",

@@ -72,6 +72,32 @@ ROWS = (
         "write it with torch.where, or detach what it gives",
     ),
     *refused(
+        "AcoshBackward1 AsinhBackward1 AtanhBackward1",
+        "torch itself does not differentiate the in-place form",
+        "write it out of place",
+    ),
+    *refused(
+        """GeqrfBackward0 UniqueBackward0 UniqueDimBackward0 UniqueConsecutiveBackward0
+        UniqueDimConsecutiveBackward0 SpecialZetaBackward2""",
+        "torch itself does not differentiate it",
+        "detach what it gives, or use a form that torch differentiates (linalg.qr, unique without dim)",
+    ),
+    *refused(
+        "FusedMovingAvgObsFqHelperBackward0",
+        "its observer changes the grid in the call, and neither grid nor output is kept",
+        "use torch.ao.quantization.FakeQuantize in its place, or the model without fake quantisation",
+    ),
+    *refused(
+        "RreluWithNoiseFunctionalBackward0",
+        "torch's own gradient of it takes the noise from before it is drawn",
+        "use torch.nn.functional.rrelu",
+    ),
+    *refused(
+        "NextafterBackward0",
+        "it is its first operand but for the last digit, and keeps neither operand",
+        "use the operand itself",
+    ),
+    *refused(
         "ConjBackward0_copy ViewAsComplexBackward0_copy",
         "torch itself does not differentiate copies that are complex",
         "use the view: conj(), view_as_complex()",

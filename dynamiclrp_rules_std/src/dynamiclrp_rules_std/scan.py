@@ -34,15 +34,15 @@ def _middle(x: Tensor) -> Tensor:
     return x.reshape(-1).median()
 
 
-def _p_norm(op: Op, x: Tensor) -> Tensor:
+def p_norm(op: Op, x: Tensor) -> Tensor:
     return torch.linalg.vector_norm(x, op.saved.p)
 
 
-def _p_norm_of_dims(op: Op, x: Tensor) -> Tensor:
+def p_norm_of_dims(op: Op, x: Tensor) -> Tensor:
     return torch.linalg.vector_norm(x, op.saved.p, op.saved.dim, op.saved.keepdim)
 
 
-def _counts(op: Op) -> float:
+def counts(op: Op) -> float:
     """Degree of a norm or distance: of order 0 it counts entries, which scaling does not change."""
     return float(op.saved.p != 0)
 
@@ -132,11 +132,11 @@ ROWS = (
     # The k-th product has k factors.
     homogeneous("CumprodBackward0", degree=lambda op: _on_device(op, _positions(op)),
         results="result", forward=lambda op, x: x.cumprod(op.saved.dim)),
-    homogeneous("NormBackward0", degree=_counts, reduces=True, results="result", forward=_p_norm),
-    homogeneous("NormBackward1", degree=_counts, reduces=True, results="result",
-        forward=_p_norm_of_dims),
-    homogeneous("DistBackward0", "self other", degree=_counts, reduces=True, results="result",
-        forward=lambda op, x, y: _p_norm(op, x - y)),
+    homogeneous("NormBackward0", degree=counts, reduces=True, results="result", forward=p_norm),
+    homogeneous("NormBackward1", degree=counts, reduces=True, results="result",
+        forward=p_norm_of_dims),
+    homogeneous("DistBackward0", "self other", degree=counts, reduces=True, results="result",
+        forward=lambda op, x, y: p_norm(op, x - y)),
     homogeneous("SegmentReduceBackward0", "data", degree=_segment_degree, reduces=True,
         results="result", forward=_segments),
     # -- the scale is held, as a norm's is ----------------------------------------------------------

@@ -20,6 +20,7 @@ from . import (
     index,
     linalg,
     norm,
+    overloads,
     pad,
     pool,
     recurrent,
@@ -36,7 +37,7 @@ from . import (
 TABLES = (
     arithmetic, binary, special, activation, linalg, decomposition, complexes, conv, shape, copies, index,
     scatter, embedding, reduce, scan, distance, pad, pool, resample, norm, recurrent, source, sparse,
-    foreach,
+    foreach, overloads,
 )  # fmt: skip
 
 _BOUND = "degree 1 up to the bound, as statistics take x.norm().clamp_min(eps)"
