@@ -51,7 +51,8 @@ def covered(model: nn.Module, x: Tensor, rules: str) -> str:
     ledger = lrp.propagate(y, x, rules=rules, ledger=True).ledger
     assert ledger is not None
     books = "closed" if ledger.closed else f"open, {len(ledger.unattributed)} unattributed"
-    return f"{with_rule} of {with_rule + missing} nodes, ledger {books}, residue {ledger.residue / ledger.seed:.0e}"
+    residue = ledger.residue / ledger.seed
+    return f"{with_rule} of {with_rule + missing} nodes, ledger {books}, residue {residue:.0e}"
 
 
 def sides(model: nn.Module, x: Tensor, rules: str) -> tuple[Work, Work]:

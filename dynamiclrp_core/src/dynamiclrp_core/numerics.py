@@ -42,7 +42,7 @@ def secant(rise: Tensor, x: Tensor, limit: float | Tensor) -> Tensor:
 
 
 def within(x: Tensor, low: float, high: float) -> bool:
-    """Whether ``low < x < high`` in every entry (largest and smallest: fifteen times faster than to compare)."""
+    """Whether ``low < x < high`` everywhere (largest and smallest: fifteen times faster than to compare)."""
     if not x.numel():
         return True
     least, most = x.aminmax()
