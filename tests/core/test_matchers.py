@@ -8,6 +8,7 @@ import dynamiclrp_core as lrp
 import pytest
 import torch
 import torch.nn.functional as F
+from dynamiclrp_core.regions import Peel
 from torch import Tensor
 
 
@@ -406,3 +407,22 @@ def test_a_read_out_changes_no_number(name: str) -> None:
     run = lrp.propagate(total, x, at=inner)
     torch.testing.assert_close(run.relevance[0], lrp.relevance(total, x)[0], rtol=0, atol=0)
     assert bool(run.at[0].any()) == reached
+
+
+def test_a_scan_is_not_peeled_at_each_of_its_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No product of a scan comes from one tensor entry by entry: that is found in one pass, not by walks."""
+    taken = 0
+    step = Peel.step
+
+    def counted(walk: Peel) -> object:
+        nonlocal taken
+        taken += 1
+        return step(walk)
+
+    monkeypatch.setattr(Peel, "step", counted)
+    x = torch.randn(64, 3, requires_grad=True)
+    keep, add, h = x.sigmoid(), x * 2, torch.zeros(3)
+    for t in range(64):
+        h = keep[t] * h + add[t]
+    lrp.relevance(h.sum(), x)
+    assert taken <= 64

@@ -9,6 +9,7 @@ import dynamiclrp_core as lrp
 import pytest
 import torch
 import torch.nn.functional as F
+from dynamiclrp_core.defaults import Gradient
 from torch import Tensor
 from transformers.models.qwen3_next.modeling_qwen3_next import (
     torch_chunk_gated_delta_rule,
@@ -71,7 +72,18 @@ def rg_lru(q: Tensor, k: Tensor, v: Tensor, g: Tensor, b: Tensor) -> Tensor:
     return torch.stack(ys, 1)
 
 
-CELLS: list[Cell] = [gated_linear_attention, mlstm, delta_rule, delta_rule_in_chunks, min_gru, rg_lru]
+def wkv(q: Tensor, k: Tensor, v: Tensor, g: Tensor, b: Tensor) -> Tensor:
+    """RWKV-4's weighted mean of values, exp(k) over its decayed sum (arXiv 2305.13048, eq. 16), no bonus."""
+    above, below, ys = torch.zeros_like(v[:, 0]), torch.zeros_like(v[:, 0]), []
+    for t in range(v.shape[1]):
+        decay = g[:, t].exp()[..., None]
+        above = decay * above + k[:, t].exp() * v[:, t]
+        below = decay * below + k[:, t].exp()
+        ys.append(above / below)
+    return torch.stack(ys, 1)
+
+
+CELLS: list[Cell] = [gated_linear_attention, mlstm, delta_rule, delta_rule_in_chunks, min_gru, rg_lru, wkv]
 
 
 @pytest.fixture
@@ -171,7 +183,7 @@ def test_gamma_is_a_parameter() -> None:
 
 @pytest.mark.parametrize("first", ["step", "gate"])
 def test_a_constant_first_state_absorbs(first: str) -> None:
-    """``a_1 h_0 + k_1 u_1``: the decay of a constant state takes nothing either."""
+    """``a_1 h_0 + k_1 u_1``: the decay of a state from elsewhere (a prefix, a parameter) takes nothing."""
     torch.manual_seed(0)
     u = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
     held = u.detach()
@@ -191,3 +203,26 @@ def test_a_constant_first_state_absorbs(first: str) -> None:
     torch.testing.assert_close(run.relevance[0], expected, atol=1e-12, rtol=1e-10)
     assert run.ledger is not None and run.ledger.closed
     assert run.ledger.absorbed == pytest.approx(float((taken * start).sum()))
+
+
+def test_a_scan_in_log_space_with_marks_and_plain_gradients_is_the_loop() -> None:
+    """minGRU's parallel form: exp, log and logcumsumexp undo each other, so none may take a slope from 0."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 5, 8, dtype=torch.float64, requires_grad=True)
+    gate, content = (torch.randn(8, 4, dtype=torch.float64) * 0.4 for _ in range(2))
+    with lrp.record():
+        z, v = x @ gate, (x @ content).relu() + 0.5
+        keep, take = lrp.stop_relevance(-F.softplus(z)), lrp.stop_relevance(-F.softplus(-z))
+        log = keep.cumsum(1)
+        y = (log + torch.logcumsumexp(take + v.log() - log, 1)).exp()
+        h = torch.zeros_like(v[:, 0])
+        for t in range(5):
+            h = (-F.softplus(z[:, t])).exp() * h + (-F.softplus(-z[:, t])).exp() * v[:, t]
+    torch.testing.assert_close(y[:, -1], h)
+    undone = ("ExpBackward0__all", "LogBackward0__all", "LogcumsumexpBackward0__all")
+    rules = lrp.preset("mambalrp") | lrp.override(**dict.fromkeys(undone, Gradient()))
+    (got,) = lrp.relevance(y[:, -1], x, rules=rules)
+    (expected,) = lrp.relevance(h, x, rules="mambalrp")
+    torch.testing.assert_close(got, expected, atol=1e-13, rtol=1e-10)
+    (without,) = lrp.relevance(y[:, -1], x, rules="mambalrp")
+    assert float((without - expected).abs().max()) > 0.1  # else the recipe would be idle

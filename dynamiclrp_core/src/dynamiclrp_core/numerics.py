@@ -64,9 +64,9 @@ def quotient(a: Tensor, b: Tensor) -> Tensor:
 def secant(rise: Tensor, x: Tensor, limit: float | Tensor) -> Tensor:
     """``rise / x``, and ``limit`` where x is 0: the slope from (0, f(0)) to (x, f(x))."""
     if isinstance(limit, float) and not x.is_complex():
-        # The rise is 0 there too. No comparison and no torch.where: they take most of the time.
-        at_zero = 1 - x.sign().square()
-        return torch.add(rise, at_zero, alpha=limit) / (x + at_zero)
+        # The rise is 0 there too. No comparison, no torch.where and few copies: they would take all the time.
+        at_zero = x.detach().sign().square_().neg_().add_(1)
+        return torch.add(rise, at_zero, alpha=limit).div_(at_zero.add_(x))
     zero = x == 0
     return torch.where(zero, limit, rise / torch.where(zero, 1.0, x))
 

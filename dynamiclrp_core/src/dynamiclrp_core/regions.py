@@ -98,12 +98,12 @@ def _furthest(sweep: Sweep, edge: Edge, allowed: Callable[[Row], bool]) -> Edge:
     passes = _origins.setdefault(sweep, {})
     if allowed not in passes:
         passes[allowed] = _all_origins(sweep, allowed)
-    return edge if edge in sweep.targets else passes[allowed].get(edge[0], edge)
+    return edge if edge in sweep.live.targets else passes[allowed].get(edge[0], edge)
 
 
 def _all_origins(sweep: Sweep, allowed: Callable[[Row], bool]) -> dict[Node | None, Edge]:
     """One pass, inputs first: a long scan would be peeled up to ``REGION`` at each of its products."""
-    graph, targets = sweep.graph, sweep.targets
+    graph, targets = sweep.graph, sweep.live.targets
     nodes, outputs = sweep.live.nodes, sweep.live.outputs
     passed: dict[Kind, bool] = {}
     origins: dict[Node | None, Edge] = {}
