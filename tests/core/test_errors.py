@@ -12,6 +12,7 @@ import torch
 from dynamiclrp_core import errors, plugins
 from dynamiclrp_core.families import elementwise
 from dynamiclrp_core.registry import Registry
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 
@@ -368,6 +369,18 @@ def test_an_override_that_is_no_rule_and_a_row_with_unknown_facts() -> None:
     with pytest.raises(lrp.BadRule) as info:
         elementwise("XBackward0", slop=1)
     contains(info, "XBackward0", "slop")
+
+
+@pytest.mark.parametrize("value", [[1], [[1]], {"a": 1}, {1}])
+def test_a_parameter_of_a_preset_that_does_not_fit_is_named(value: object) -> None:
+    """Lists and dicts cannot be kept in a cache; the error is still the rule's own."""
+    with pytest.raises(ValidationError, match="gamma"):
+        lrp.preset("gamma", gamma=value)
+
+
+def test_bounds_of_a_preset_in_a_list() -> None:
+    made = [lrp.preset("epsilon-gamma-box", low=low, high=[1.0, 2.0]) for low in ([0.0, 0.0], (0.0, 0.0))]
+    assert made[0].overrides[-1].rule == made[1].overrides[-1].rule == lrp.ZBox(low=(0, 0), high=(1, 2))
 
 
 def test_a_preset_that_needs_parameters_names_them() -> None:

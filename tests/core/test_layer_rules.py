@@ -305,3 +305,57 @@ def test_elsewhere_they_are_the_gradient() -> None:
     (g,) = torch.autograd.grad(y.sum(), x, retain_graph=True)
     (c,) = lrp.propagate(y, x, rules="guided-backprop").coefficients
     torch.testing.assert_close(c, g)
+
+
+def addmv(b: Tensor, x: Tensor, w: Tensor, **factors: float) -> Tensor:
+    return torch.stack([torch.addmv(b, w.mT, xn, **factors) for xn in x])
+
+
+ALPHA: dict[str, Callable[..., Tensor]] = {
+    "addmm": torch.addmm,
+    "addmm, weights first": lambda b, x, w, **factors: torch.addmm(b[:, None], w.mT, x.mT, **factors).mT,
+    "addmv": addmv,
+    "baddbmm": lambda b, x, w, **factors: torch.baddbmm(b, x[None], w[None], **factors)[0],
+}
+
+
+@pytest.mark.parametrize("factors", [(-1.5, 1.0), (2.0, -0.5), (0.0, 1.0)], ids=str)
+@pytest.mark.parametrize("spelling", ALPHA)
+@pytest.mark.parametrize("name", RULES)
+def test_the_weights_of_addmm_are_alpha_times_its_factor(
+    name: str, spelling: str, factors: tuple[float, float]
+) -> None:
+    """A negative alpha turns the sign of each contribution, a negative beta that of the bias."""
+    rule, definition = RULES[name]
+    alpha, beta = factors
+    torch.manual_seed(3)
+    x, w, b = (torch.randn(s, dtype=torch.float64) for s in ((3, 4), (4, 5), (5,)))
+    x.requires_grad_()
+    with lrp.record():
+        y = ALPHA[spelling](b, x, w, alpha=alpha, beta=beta)
+    r = torch.randn_like(y)
+    run = lrp.propagate(y, x, r, rules=lrp.load_rules() | lrp.override(affine=rule), ledger=True)
+    for n in range(3):
+        expected = [0.0] * 4
+        for j in range(5):
+            weights = [alpha * v for v in w[:, j].tolist()]
+            shared = definition(x[n].tolist(), weights, beta * float(b[j]), float(r[n, j]))
+            expected = [e + s for e, s in zip(expected, shared)]
+        assert run.relevance[0][n].tolist() == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    assert run.ledger is not None and run.ledger.closed, str(run.ledger)
+
+
+def test_an_ignored_bias_costs_no_digits() -> None:
+    """A sum without its bias is made without it: taking a large bias away again leaves nothing of float32."""
+    torch.manual_seed(0)
+    layer = nn.Linear(6, 4)
+    nn.init.constant_(layer.bias, 1e4)
+    x, r = torch.rand(3, 6), torch.rand(3, 4)
+    nn.init.uniform_(layer.weight, 0.5, 1.0)
+    rules = lrp.load_rules() | lrp.override(affine=lrp.Epsilon(bias="ignore"))
+    maps = []
+    for dtype in (torch.float32, torch.float64):
+        xs = x.to(dtype).requires_grad_()
+        y = layer.to(dtype)(xs)
+        maps.append(lrp.relevance(y, xs, r.to(dtype), rules=rules)[0].detach().double())
+    torch.testing.assert_close(maps[0], maps[1], rtol=1e-5, atol=1e-6)

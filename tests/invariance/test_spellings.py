@@ -89,18 +89,52 @@ def test_checkpointed(group: Group, spelling: str) -> None:
         agree(explain(wrapped(reentrant), live, constants), expected, 1e-9)
 
 
-@pytest.mark.parametrize(("group", "spelling"), ALL)
-def test_a_recording_changes_nothing(group: Group, spelling: str) -> None:
-    """Where a value can be had without ``record()`` the map is the same; else an error says so."""
+RECORDED = [
+    pytest.param(g, s, rules, id=f"{g.name}-{s}-{rules}")
+    for g, s in (p.values for p in ALL)
+    for rules in ("default", "epsilon", "gamma")
+    if rules == "default" or g.layer
+]
+
+
+@pytest.mark.parametrize(("group", "spelling", "rules"), RECORDED)
+def test_a_recording_changes_nothing(group: Group, spelling: str, rules: str) -> None:
+    """Where a value can be had without ``record()`` the map is the same; else an error says so.
+
+    Under the rules of layers with frozen weights and biases, and a stabiliser that is seen: what is one
+    layer with a recording is one without.
+    """
     f = group.spellings[spelling]
-    live, constants = group.tensors()
-    expected = explain(f, live, constants)
+    live, constants = group.tensors(trainable=rules == "default")
+    table = lrp.preset(rules) if rules == "default" else lrp.preset(rules, epsilon=0.3)
+    expected = explain(f, live, constants, table)
     try:
-        made = explain(f, live, constants, recorded=False)
+        made = explain(f, live, constants, table, recorded=False)
     except lrp.Unrecoverable as error:
         assert "record()" in str(error)
         return
     agree(made, expected, 1e-9)
+
+
+@pytest.mark.parametrize("rules", ["epsilon", "gamma"])
+def test_a_recording_changes_nothing_behind_a_saved_sum(rules: str) -> None:
+    """The ReLU saved the sum, so only the bias itself is lost: epsilon does not ask for it, gamma must."""
+    generator = torch.Generator().manual_seed(0)
+    x, w, b = (torch.randn(s, generator=generator, dtype=torch.float64) for s in ((3, 4), (4, 5), (5,)))
+    x, w = x.requires_grad_(), w.requires_grad_()
+    table = lrp.preset(rules, epsilon=0.3)
+
+    def f(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+        return (x @ w + b).relu()
+
+    def explained(recorded: bool) -> list[Tensor]:
+        return explain(f, [x], [w, b], table, recorded=recorded)
+
+    if rules == "gamma":
+        with pytest.raises(lrp.Unrecoverable, match=r"record\(\)"):
+            explained(False)
+    else:
+        agree(explained(False), explained(True), 1e-12)
 
 
 @pytest.mark.parametrize(("group", "spelling"), [p for p in ALL if p.values[0].batched])

@@ -26,7 +26,7 @@ from .rule import Entries, Row
 
 
 def weights(op: Op, i: int) -> Tensor:
-    """The weights of a layer whose input is factor i, so that its output is their product: alpha w of addmm."""
+    """The weights of a layer whose input is factor i: the other factor, times alpha (addmm)."""
     w = op.input(_other(op, i))
     times = 1 if op.row.times is None else op.row.times(op)
     return w if times == 1 else w * times

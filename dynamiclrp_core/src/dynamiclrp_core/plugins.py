@@ -187,6 +187,12 @@ def preset(name: str, **parameters: Any) -> Rules:
     chosen = _selected(None)
     packs = None if chosen is None else tuple(chosen)
     given = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in parameters.items())
+    try:
+        hash(given)
+    except (
+        TypeError
+    ):  # a parameter that no cache can hold: the preset says what is wrong with it, if anything
+        return _preset.__wrapped__(name, packs, given)
     return _preset(name, packs, given)
 
 

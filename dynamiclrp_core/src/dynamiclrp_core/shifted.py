@@ -113,13 +113,20 @@ def shifted(op: Op) -> Shifted | None:
 def _is_layer(op: Op) -> bool:
     """One live factor, and no bias of its own."""
     row = op.row
-    alone = row.pull is not None and op.live_factors == 1 and sum(op.live) == 1
-    return alone and (row.shift is None or row.shift(op) is None)
+    if row.pull is None or op.live_factors != 1 or sum(op.live) != 1:
+        return False
+    try:
+        return row.shift is None or row.shift(op) is None
+    except Unrecoverable:
+        return False
 
 
 def _is_finite(add: Op) -> bool:
-    """A mask of -inf is no bias; what nobody knows may be one."""
+    """A mask of -inf is no bias. What nobody knows is one, and a rule that needs it says that it is lost:
+
+    else a recording, which knows, would give another map.
+    """
     try:
         return bool(torch.isfinite(add.input(add.live.index(False))).all())
     except Unrecoverable:
-        return False
+        return True

@@ -23,7 +23,7 @@ class Weighed:
     """The linear part of ``op`` in its factor ``i``, at ``f`` of its weights.
 
     ``f`` works entry by entry and is linear on either side of 0. So ``f(k w) = k f(w)`` for k >= 0: of a
-    layer merged with a norm it needs the layer's own weights only, and the outputs (or the inputs) are scaled.
+    layer merged with a norm it needs the layer's own weights, and outputs (or inputs) are scaled instead.
 
     A large matrix product is worked off a few columns of the weights at a time (rows, if they are its
     first factor): what f makes of them stays in the cache, and there is never a copy of all of them.
