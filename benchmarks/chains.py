@@ -6,7 +6,8 @@ import gc
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import torch
 from dynamiclrp_core import Sweep, preset, propagate
@@ -15,6 +16,7 @@ from dynamiclrp_core.node import address
 from measuring import FEWEST, Found, Work, interval, seconds
 from torch import Tensor
 
+T = TypeVar("T")
 SIZES = (100, 1_000, 10_000, 100_000, 1_000_000)
 STACK = 512 * 2**20
 
@@ -100,19 +102,8 @@ def chains(sizes: Sequence[int], pairs: int | None) -> Iterator[Found]:
             yield {"table": "chain", "case": f"{nodes:,}", "cost": cost, "time": interval(values)}
 
 
-def with_large_stack(work: Work) -> None:
-    """Call ``work`` where there is stack for torch to destroy a chain of 10^6 nodes."""
-    failed: list[BaseException] = []
-
-    def caught() -> None:
-        try:
-            work()
-        except BaseException as error:
-            failed.append(error)
-
+def with_large_stack(work: Callable[[], T]) -> T:
+    """``work()`` where there is stack for torch to destroy a chain of 10^6 nodes."""
     threading.stack_size(STACK)
-    thread = threading.Thread(target=caught)
-    thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(work).result()

@@ -17,6 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
+from chains import with_large_stack
 from dynamiclrp_core import DynamicLRPError, coverage, propagate, record
 from dynamiclrp_core.plugins import presets
 from kept import Kept, measured, row, table, write_page
@@ -154,7 +155,8 @@ def main() -> None:
     kept = Kept(args.json, "model", "preset")
     for name in args.model:
         with ProcessPoolExecutor(1, get_context("spawn")) as process:
-            made = process.submit(examined, name, args.preset, timed, args.pairs).result()
+            work = partial(examined, name, args.preset, timed, args.pairs)
+            made = process.submit(with_large_stack, work).result()
         for found in made:
             print(row(*promised(found)), row(*conserved(found)), sep="\n", flush=True)
         kept.add(*made)

@@ -157,8 +157,10 @@ class Epsilon(Stabilized):
         return op.pulls(self.over(op, r, z))
 
     def _shift(self, op: Op) -> Tensor | None:
-        """The added term, unless there is none or it takes its share as any other."""
-        if self.bias == "absorb" or op.row.bias is None or op.row.shift is None or op.live_bias:
+        """The added term, unless there is none, or it takes its share as any other, or none at all."""
+        if self.bias == "absorb" or self._passes(op):
+            return None
+        if op.row.bias is None or op.row.shift is None or op.live_bias:
             return None
         return op.row.shift(op)
 

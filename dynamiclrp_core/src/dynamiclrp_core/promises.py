@@ -8,8 +8,10 @@ node). Sources are tried from exact and free to costly:
 2. consumer:   another consumer saved it (the address of a saved tensor is its grad_fn and output_nr),
                or saved a view whose ``_base`` it is
 3. move:       a consumer that only moves entries (view, permute) has a value that 1 or 2 finds: undo it
-4. recomputed: the producer's ``forward`` on its own inputs, each of which may be promised again
-5. difference: a sum whose value and other terms are found gives its lost constant
+4. difference: a sum whose value and other terms are found gives the output of a layer that it reads (a
+               residual branch), if no more digits are lost than the layer's own product loses
+5. recomputed: the producer's ``forward`` on its own inputs, each of which may be promised again; a lost
+               constant of a sum is a difference, too
 6. inverse:    a consumer that saved f(x) and has an inverse (tanh, sigmoid, exp); loses digits, so the
                run notes it
 7. recorded:   ``record()`` kept an untracked operand
@@ -22,6 +24,7 @@ its memo is dropped when the sweep passes its node, because all later demands li
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -29,7 +32,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from .errors import ModifiedInPlace, Unrecoverable
-from .node import Address, kind, leaf, metadata
+from .node import Address, Edge, kind, leaf, metadata
 from .record import recordings, written_since
 from .saved_index import SavedIndex
 from .statistics import ASSUMED, Promises
@@ -191,32 +194,67 @@ class Values:
 
     def _from_move(self, node: Node, nr: int) -> Tensor | None:
         # Up through consumers that only move entries, then back down undoing each move.
-        seen: set[tuple[Node, int]] = set()
-        trails: list[tuple[tuple[Node, int], tuple[Op, ...]]] = [((node, nr), ())]
-        while trails:
-            at, moves = trails.pop()
-            for user in self.index.users.get(at, ()):
-                op = self.sweep.op(user)
-                if op is None or not op.row.exact or op.edges[0] != at or (user, 0) in seen:
-                    continue
-                seen.add((user, 0))
-                value = self.known.get((user, 0))
-                if value is None:
-                    value = self.memo.get(user, {}).get(0)
-                if value is None:
-                    value = self._result(op, 0)
-                if value is None:
-                    value = self._from_consumer(user, 0)
-                if value is not None:
-                    for move in (op, *moves):
-                        assert move.row.inverse is not None
-                        value = move.row.inverse(move, value)
-                    return value
-                if len(moves) < 8:
-                    trails.append(((user, 0), (op, *moves)))
+        for op, at, moves in self._readers(node, nr):
+            if not op.row.exact or op.edges[0] != at:
+                continue
+            value = self.known.get((op.node, 0))
+            if value is None:
+                value = self.memo.get(op.node, {}).get(0)
+            if value is None:
+                value = self._result(op, 0)
+            if value is None:
+                value = self._from_consumer(op.node, 0)
+            if value is not None:
+                return self._undone((op, *moves), value)
         return None
 
-    # -- sources 4 to 7: values that must be made ---------------------------------------------------
+    def _readers(self, node: Node, nr: int) -> Iterator[tuple[Op, Edge, tuple[Op, ...]]]:
+        """What reads a tensor or its moved entries: the reader, the address it reads, the moves before."""
+        seen: set[Edge] = set()
+        trails: list[tuple[Edge, tuple[Op, ...]]] = [((node, nr), ())]
+        while trails:
+            at, moves = trails.pop()
+            for user in self.index.users.get(cast(Address, at), ()):
+                op = self.sweep.op(user)
+                if op is None or (user, 0) in seen:
+                    continue
+                yield op, at, moves
+                if op.row.exact and op.edges[0] == at and len(moves) < 8:
+                    seen.add((user, 0))
+                    trails.append(((user, 0), (op, *moves)))
+
+    @staticmethod
+    def _undone(moves: Sequence[Op], value: Tensor) -> Tensor:
+        for move in moves:
+            assert move.row.inverse is not None
+            value = move.row.inverse(move, value)
+        return value
+
+    def _from_sum(self, node: Node, nr: int) -> Tensor | None:
+        """Output of a layer, maybe moved, that a sum reads: the sum less its other terms.
+
+        Of layers only: a product is dear to compute again, and in float32 no more exact than a difference
+        that loses four bits.
+        """
+        layer = self.sweep.op(node)
+        while layer is not None and layer.row.exact and layer.edges[0][0] is not None:
+            layer = self.sweep.op(layer.edges[0][0])
+        if layer is None or layer.row.family != "affine":
+            return None
+        for op, at, moves in self._readers(node, nr):
+            if op.row.family != "adding" or at not in op.edges:
+                continue
+            mine = metadata(cast(Node, at[0]))[at[1]]
+            eps = torch.finfo(op.dtype).eps if op.dtype.is_floating_point else 0.0
+            value = self._difference(op, list(op.edges).index(at), 16 * eps)
+            if value is None or value.shape != torch.Size(mine.shape) or value.dtype != mine.dtype:
+                continue
+            if bool(value.isfinite().all()):  # no mask was subtracted from itself, no factor is 0
+                self.stats.sources["difference"] += 1
+                return self._undone(moves, value)
+        return None
+
+    # -- sources 5 to 7: values that must be made ---------------------------------------------------
 
     def _value(self, node: Node, nr: int, origin: Op) -> Tensor:
         made = self.memo.get(node)
@@ -226,6 +264,10 @@ class Values:
         value = self._found(node, nr)
         if value is not None:
             self.stats.path_length += 1
+            self.memo.setdefault(node, {})[nr] = value
+            return value
+        value = self._from_sum(node, nr)
+        if value is not None:
             self.memo.setdefault(node, {})[nr] = value
             return value
         self._fulfil(node, nr, origin)
@@ -316,8 +358,8 @@ class Values:
         self.stats.sources["difference"] += 1
         return value
 
-    def _difference(self, op: Op, i: int) -> Tensor | None:
-        """The lost term of a sum: (output - other terms) / its factor, if cancellation allows it."""
+    def _difference(self, op: Op, i: int, limit: float = 1e-4) -> Tensor | None:
+        """Term ``i`` of a sum: (output - other terms) / its factor, if its relative error is in ``limit``."""
         row = op.row
         if row.weights is None or row.variadic or op.dtype not in (torch.float32, torch.float64):
             return None
@@ -338,9 +380,9 @@ class Values:
         if not rest.numel():
             return rest
         lost_digits = torch.finfo(op.dtype).eps * scale
-        if bool(lost_digits > 1e-4 * rest.abs().amax()):
+        if not bool(lost_digits <= limit * rest.abs().amax()):
             return None
-        return rest / weights[i]
+        return rest if type(weights[i]) is int and weights[i] == 1 else rest / weights[i]
 
     def _last_resort(self, node: Node, nr: int) -> Tensor | None:
         """x from f(x) that a consumer saved. Exact only up to the digits that f kept."""
