@@ -6,6 +6,7 @@ Each is a node type of its own; the maths is that of the op in the other tables.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -71,7 +72,7 @@ def _quantised(op: Op, x: Tensor) -> Tensor:
     scale, wide = op.constant("scale"), x.float()
     per_channel = op.row.node.startswith("FakeQuantizePerChannel")
     place = (op.constant("axis"),) if per_channel else ()
-    f = torch.fake_quantize_per_channel_affine if per_channel else torch.fake_quantize_per_tensor_affine
+    f: Any = torch.fake_quantize_per_channel_affine if per_channel else torch.fake_quantize_per_tensor_affine
     made: Tensor = f(wide, scale, point, *place, *ends)
     return made.to(x.dtype)
 

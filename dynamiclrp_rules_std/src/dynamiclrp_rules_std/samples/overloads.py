@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +22,7 @@ CUBE = ("n 2 3",)
 RIGHT = ("n 3 3", "n 3 2")
 
 
-def quietly(call):  # type: ignore[no-untyped-def]
+def quietly(call: Callable[..., Any]) -> Callable[..., Any]:
     """A deprecated call without its warning."""
 
     def made(*xs: Tensor) -> object:
@@ -31,7 +33,7 @@ def quietly(call):  # type: ignore[no-untyped-def]
     return made
 
 
-def drawn(a: Tensor, rrelu) -> Tensor:  # type: ignore[no-untyped-def]
+def drawn(a: Tensor, rrelu: Callable[[Tensor], Tensor]) -> Tensor:
     """With the same noise at every call."""
     with torch.random.fork_rng(devices=[a.device] if a.is_cuda else []):
         torch.manual_seed(7)
