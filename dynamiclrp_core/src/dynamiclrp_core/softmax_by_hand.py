@@ -230,7 +230,8 @@ def _is_exp(op: Op) -> bool:
 
 def _is_plain(op: Op) -> bool:
     """One tensor, moved, copied or times constants; constants may come in beside it."""
-    return is_scaling(op) or (op.row.family == "moving" and not op.row.selects and sum(op.live) == 1)
+    moves = op.row.family == "moving" and not op.row.selects and sum(op.live) == 1
+    return moves or op.row.copies or is_scaling(op)
 
 
 def _selects(op: Op) -> bool:
