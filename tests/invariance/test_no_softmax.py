@@ -149,3 +149,11 @@ def test_shifted_by_two_maxima() -> None:
     x = square()
     y = (x - x.amax(0)[:, None]).exp() / (x - x.amax(1)[:, None]).exp().sum(-1, keepdim=True)
     assert "Gradient()" not in lrp.propagate(y, x).rules_used
+
+
+def test_log_of_a_logsumexp_of_exps() -> None:
+    """A logarithm of what is itself one: the outer log is a function with its own secant from 0."""
+    x = square()
+    y = x.exp().logsumexp(-1).log()
+    used = lrp.propagate(y, x).rules_used
+    assert used["Gradient()"] == 1, used  # the logsumexp alone

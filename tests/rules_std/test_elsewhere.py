@@ -239,7 +239,7 @@ def check_cell(node: str, cell: Any, gates: dict[str, Any], expected: Sequence[T
     saved = {**gates, **biases}
     op: Any = StandIn(row, [saved[n] for n in row.operands], Fields(node, saved), expected[0].shape)
     rule: Any = row.cases[-1][1]
-    outputs, operands = rule.rebuild(op)
+    outputs, operands = rule.rebuild(op, lambda t, wanted: t.detach().requires_grad_(wanted))
     assert len(operands) == len(row.operands)
     for made, y in zip(outputs, expected):
         assert torch.allclose(made, y, rtol=1e-10, atol=1e-12)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SOFTMAX = ("SoftmaxBackward0", "SafeSoftmaxBackward0", "MaskedSoftmaxBackward0")
 """Nodes whose output are weights. Of their family are logarithms too: log-softmax, logsumexp."""
+LOGSUMEXP = "LogsumexpBackward0"
 
 
 def softmax_by_hand(op: Op) -> bool:
@@ -58,8 +59,10 @@ def logsumexp_by_hand(op: Op) -> bool:
 def _divided(op: Op, numerator: int) -> bool:
     toward = _Toward(sums=True, inverse=op.row.family == "product")
     below = chain(op, op.edges[1 - numerator], toward)
+    if toward.inverse or not any(map(_is_sum, below.ops)):
+        return False
     above = chain(op, op.edges[numerator], _Toward())
-    if toward.inverse or not _is_softmax(op, above, below):
+    if not _is_softmax(op, above, below):
         return False
     _take_gradient(*above.ops, *below.ops)
     return True
@@ -99,7 +102,7 @@ class _Toward:
             return is_move(op)
         if self.log:
             self.log = op.row.node != "LogBackward0"
-            self.logits = op.row.node == "LogsumexpBackward0"
+            self.logits = op.row.node == LOGSUMEXP
             return not self.log or self.logits or is_move(op)
         if self.inverse and _inverts(op):
             self.inverse = False
@@ -115,7 +118,7 @@ def _is_softmax(op: Op, above: Chain, below: Chain, logits: bool = False) -> boo
 
     ``logits``: in log space, where the walk from above begins with logits.
     """
-    top = next((k for k, o in enumerate(below.ops) if _is_sum(o)), None)
+    top = next((k for k, o in enumerate(below.ops) if _reduces(o)), None)
     met = None if top is None else _meeting(above, below, top, logits)
     if top is None or met is None:
         return False
@@ -124,7 +127,7 @@ def _is_softmax(op: Op, above: Chain, below: Chain, logits: bool = False) -> boo
     if not exps and not _are_weights(op, above.tensors[i], below, top, j):
         return False
     plain = not any(o.row.family == "moving" for o in (*above.ops[:i], *below.ops[:j]))
-    if plain and all(len(o.shape) == len(o.operand_shape(0)) for o in below.ops[:j] if _is_sum(o)):
+    if plain and all(len(o.shape) == len(o.operand_shape(0)) for o in below.ops[:j] if _reduces(o)):
         return True
     group = _groups(below, top, j)
     divided_by = moved(entries_of(below.tensors[top]), below, top)
@@ -149,7 +152,7 @@ def _meeting(above: Chain, below: Chain, top: int, logits: bool) -> tuple[int, i
 
 def _first_logits(path: Chain) -> int:
     """Number of the first tensor below an exp; behind the last if there is none."""
-    exps = (k + 1 for k, o in enumerate(path.ops) if _is_exp(o) or o.row.node == "LogsumexpBackward0")
+    exps = (k + 1 for k, o in enumerate(path.ops) if _is_exp(o) or o.row.node == LOGSUMEXP)
     return next(exps, len(path.tensors))
 
 
@@ -157,7 +160,7 @@ def _groups(below: Chain, top: int, j: int) -> Tensor | None:
     """The entry of ``below.tensors[top]`` in which each entry of ``below.tensors[j]`` is summed, or -1."""
     place = entries_of(below.tensors[j]).reshape(-1)
     for k in reversed(range(top, j)):
-        if _is_sum(below.ops[k]):
+        if _reduces(below.ops[k]):
             spread = _spread(below.ops[k], entries_of(below.tensors[k]), shape_of(below.tensors[k + 1]))
             goes = spread.reshape(-1)
         else:
@@ -213,7 +216,11 @@ def _gives_weights(op: Op) -> bool:
 
 
 def _is_sum(op: Op) -> bool:
-    return op.row.node.startswith(("SumBackward", "MeanBackward", "LogsumexpBackward"))
+    return op.row.node.startswith(("SumBackward", "MeanBackward"))
+
+
+def _reduces(op: Op) -> bool:
+    return _is_sum(op) or op.row.node == LOGSUMEXP
 
 
 def _is_exp(op: Op) -> bool:
@@ -223,7 +230,8 @@ def _is_exp(op: Op) -> bool:
 
 def _is_plain(op: Op) -> bool:
     """One tensor, moved, copied or times constants; constants may come in beside it."""
-    return is_scaling(op) or (op.row.family == "moving" and not op.row.selects and sum(op.live) == 1)
+    moves = op.row.family == "moving" and not op.row.selects and sum(op.live) == 1
+    return moves or op.row.copies or is_scaling(op)
 
 
 def _selects(op: Op) -> bool:
