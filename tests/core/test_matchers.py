@@ -421,7 +421,7 @@ def test_a_scan_is_not_peeled_at_each_of_its_products(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Peel, "step", counted)
     x = torch.randn(64, 3, requires_grad=True)
-    keep, add, h = x.sigmoid(), x * 2, torch.zeros(3)
+    keep, add, h = (x @ torch.randn(3, 3)).sigmoid(), x @ torch.randn(3, 3), torch.zeros(3)
     for t in range(64):
         h = keep[t] * h + add[t]
     lrp.relevance(h.sum(), x)
