@@ -426,3 +426,15 @@ def test_a_scan_is_not_peeled_at_each_of_its_products(monkeypatch: pytest.Monkey
         h = keep[t] * h + add[t]
     lrp.relevance(h.sum(), x)
     assert taken <= 64
+
+
+def test_a_move_beside_a_constant_inside_a_gate() -> None:
+    """Nothing, where it is written over; else the gate is no function of x alone."""
+    k = x_of(3, 4).detach()
+    over = lambda x: x * torch.zeros(3, 4, dtype=x.dtype).copy_(x).sigmoid()  # noqa: E731
+    x = x_of(3, 4)
+    torch.testing.assert_close(lrp.relevance(over(x), x), lrp.relevance(F.silu(x), x))
+    for beside in (torch.fmax, torch.maximum, lambda a, b: torch.where(b > 0, a, b)):
+        with lrp.record():
+            y = x * beside(x, k)
+        assert any(rule.startswith("Product") for rule in lrp.propagate(y, x).rules_used)

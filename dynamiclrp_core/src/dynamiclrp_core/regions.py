@@ -243,9 +243,10 @@ def same_index_map(op: Op, region: Region) -> bool:
     for o in [*reversed(ops), op]:
         arriving = [maps[e] for e, live in zip(o.edges, o.live) if live]
         if o.row.family == "moving":
-            if (o.row.shift is not None and not all(o.live)) or _pairs(o):
+            constant = any(not live and i not in o.row.unused for i, live in enumerate(o.live))
+            if (constant and not o.row.separate) or _pairs(o):
                 return False  # constants come in by place
-            made = o.forward(*[maps.get(e) for e in o.edges] if o.row.separate else arriving)
+            made = o.forward(*[maps.get(e) for e in o.edges])
             for nr, part in enumerate(made if isinstance(made, tuple) else (made,)):
                 if part is not None:
                     maps[o.node, nr] = part

@@ -89,7 +89,7 @@ class ScalarFunction(Held):
                 made[o.node, 0] = arriving.expand(o.shape)
                 continue
             operands = [
-                made[e] if e in made else None if o.row.separate else o.input(i)
+                made[e] if e in made else None if o.row.separate else o.optional(i)
                 for i, e in enumerate(o.edges)
             ]
             result = o.forward(*operands)
