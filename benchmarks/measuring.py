@@ -111,9 +111,13 @@ def silenced() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-def verdict(low: float, budget: float | None) -> str:
-    """Met if the interval's lower end is within the budget."""
-    return "" if budget is None else f"{budget:g} " + ("met" if low <= budget else "MISSED")
+def verdict(found: float | Found, budget: float | None) -> str:
+    """Met if the interval's lower end is within the budget; said so where the median is not."""
+    if budget is None:
+        return ""
+    low, middle = (found["low"], found["median"]) if isinstance(found, dict) else (found, found)
+    state = "met" if middle <= budget else "lower end met" if low <= budget else "MISSED"
+    return f"{budget:g} {state}"
 
 
 def circumstances() -> Found:
@@ -122,5 +126,5 @@ def circumstances() -> Found:
     used = [f"torch {torch.__version__}", f"Python {platform.python_version()}"]
     if "transformers" in sys.modules:
         used.insert(1, f"transformers {sys.modules['transformers'].__version__}")
-    machine = f"{', '.join(used)}; {platform.machine()}, {cores} cores, {torch.get_num_threads()} threads"
+    machine = f"{', '.join(used)}; {platform.machine()}, cores {cores}, threads {torch.get_num_threads()}"
     return {"date": date.today().isoformat(), "machine": machine}

@@ -144,18 +144,18 @@ def cells(f: Found) -> list[str]:
     t, digits = f["time"], 2 if f["table"] == "chain" else 3
     ratio = [f"{t['median']:.{digits}f}", f"[{t['low']:.{digits}f}, {t['high']:.{digits}f}]"]
     if f["table"] == "chain":
-        return [f["case"], f["cost"], *ratio, verdict(t["low"], PER_NODE.get(f["cost"]))]
+        return [f["case"], f["cost"], *ratio, verdict(t, PER_NODE.get(f["cost"]))]
     if f["table"] == "record":
         budget = RECORD_BUDGET if f["case"] in ("vgg16", "resnet50") else None
-        return [f["case"], f["weights"], *ratio, verdict(t["low"], budget)]
+        return [f["case"], f["weights"], *ratio, verdict(t, budget)]
     m, (time, space) = f["memory"], BUDGETS.get((f["case"], f["rules"]), (None, None))
     return [f["case"], str(f["batch"]), f["weights"], f["rules"], *ratio, str(t["pairs"]),
-        verdict(t["low"], time), f"{m['over_grad']:.3f}", f"{m['over_kept']:.3f}",
+        verdict(t, time), f"{m['over_grad']:.3f}", f"{m['over_kept']:.3f}",
         verdict(m["over_grad"], space), f"{f['peak_mib']:.0f}"]  # fmt: skip
 
 
 WIDTHS = {
-    "rules": 27, "95 % interval": 16, "cost": 18, "case": 15, "weights": 9, "ratio": 6, "budget": 11,
+    "rules": 27, "95 % interval": 16, "cost": 18, "case": 15, "weights": 9, "ratio": 6, "budget": 18,
     "checkpoints": 13,
 }  # fmt: skip
 

@@ -92,7 +92,8 @@ class Stabilized(Rule):
         if self.epsilon == 0 or self.norm_scale or op.ledger is not None:
             return self.over(op, c * z, z)
         size = z.abs()
-        share = torch.div(size, stabilize_positive(size, self.epsilon, self.clip), out=spare(size))
+        whole = size.clamp(min=self.epsilon) if self.clip else size + self.epsilon
+        share = torch.div(size, whole, out=spare(size))
         return torch.mul(share, c, out=spare(share))
 
     def _divided(self, op: Op, r: Tensor, z: Tensor, whole: Tensor) -> Tensor:
