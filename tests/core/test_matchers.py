@@ -438,3 +438,14 @@ def test_a_move_beside_a_constant_inside_a_gate() -> None:
         with lrp.record():
             y = x * beside(x, k)
         assert any(rule.startswith("Product") for rule in lrp.propagate(y, x).rules_used)
+
+
+def test_the_ledger_asks_for_the_output_of_a_function_by_hand() -> None:
+    """Entries go past the node's operands, which must still be there to compute its output again."""
+    k, x = x_of(3, 4).detach().abs() + 1, x_of(3, 4)
+    with lrp.record():
+        y = k / (1 + (-x).exp())
+        z = y + k
+    run = lrp.propagate(z, x, ledger=True)
+    assert "ScalarFunction()" in run.rules_used
+    assert run.ledger is not None and run.ledger.closed

@@ -68,11 +68,11 @@ def check_entries(case: Case, rules: Rules) -> None:
         given = {y.output_nr: y.detach() for y in outputs if y.grad_fn is op.node}
         if not given or not any(op.live):
             continue
-        rule, edges, live, wanted = op.sweep.rule_of(op), op.edges, op.live, op.wanted
+        rule = op.sweep.rule_of(op)
         if rule.real and op.dtype.is_complex:
             continue  # the sweep refuses by name
         for form, make in (("coefficient", torch.ones_like), ("value", torch.clone)):
-            op.edges, op.live, op.wanted = edges, live, wanted  # a rule may look past its operands
+            op.past = None
             arrived = [make(given[nr]) if nr in given else None for nr in range(len(op.metadata))]
             try:
                 entries = getattr(rule, form)(op, *arrived)
@@ -82,13 +82,14 @@ def check_entries(case: Case, rules: Rules) -> None:
 
 
 def _fits(case: Case, op: Op, who: str, entries: Entries) -> None:
-    assert len(entries) == len(op.edges), (
-        f"{case.sample}: {who} gives {len(entries)} entries for {len(op.edges)} operands"
+    to = op.receivers
+    assert len(entries) == len(to.edges), (
+        f"{case.sample}: {who} gives {len(entries)} entries for {len(to.edges)} operands"
     )
     for i, entry in enumerate(entries):
-        node, nr = op.edges[i]
+        node, nr = to.edges[i]
         t = entry.relevance if isinstance(entry, Value) else entry
-        if t is None or node is None or not op.wanted[i]:
+        if t is None or node is None or not to.wanted[i]:
             continue
         meta = metadata(node)[nr]
         where = f"{case.sample}: {who}, entry of {op.row.name_of(i)}:"

@@ -12,7 +12,7 @@ from .errors import BadRule, FreedGraph, MissingRule, ModifiedInPlace, NonFinite
 from .ledger import total
 from .node import Address, kind, metadata
 from .numerics import dot, fit
-from .op import Op
+from .op import Op, Receivers
 from .rule import Entries, Value
 
 if TYPE_CHECKING:
@@ -65,11 +65,15 @@ def located(sweep: Sweep, error: Unrecoverable) -> Unrecoverable:
     return Unrecoverable(f"{head}\n  reached from the output through: {path}\n{cure}")
 
 
-def check_finite(sweep: Sweep, op: Op, sent: Sequence[Entries]) -> None:
-    for entries in sent:
+Sent = tuple[Receivers, Entries]
+"""What a rule made of one of the two forms, and where it went."""
+
+
+def check_finite(sweep: Sweep, op: Op, sent: Sequence[Sent]) -> None:
+    for to, entries in sent:
         for i, entry in enumerate(entries):
             t = entry.relevance if isinstance(entry, Value) else entry
-            if t is not None and op.wanted[i] and not bool(torch.isfinite(t).all()):
+            if t is not None and to.wanted[i] and not bool(torch.isfinite(t).all()):
                 path = " -> ".join(kind(n) for n in sweep.graph.path(op.node)[-6:])
                 raise NonFinite(
                     f"{kind(op.node)} is the first node whose rule gives NaN or inf, for operand "
@@ -78,9 +82,7 @@ def check_finite(sweep: Sweep, op: Op, sent: Sequence[Entries]) -> None:
                 )
 
 
-def balance(
-    sweep: Sweep, op: Op, c: Arrived, r: Arrived | None, sent: Sequence[Entries], booked: int
-) -> None:
+def balance(sweep: Sweep, op: Op, c: Arrived, r: Arrived | None, sent: Sequence[Sent], booked: int) -> None:
     """Balance one node's own books, where the values to do so can be had."""
     ledger = sweep.ledger
     assert ledger is not None
@@ -97,15 +99,15 @@ def balance(
                 arrived += total(ri)
                 size += float(ri.abs().sum(dtype=torch.float64))
         gone = 0.0
-        for entries in sent:
+        for to, entries in sent:
             for i, entry in enumerate(entries):
-                if entry is None or not op.live[i]:
+                if entry is None or not to.live[i]:
                     continue
                 if isinstance(entry, Value):
                     gone += total(entry.relevance)
                     size += float(entry.relevance.abs().sum(dtype=torch.float64))
                     continue
-                value = sweep.values.edge(Address(*cast(Address, op.edges[i])))
+                value = sweep.values.edge(Address(*cast(Address, to.edges[i])))
                 fitted = fit(entry, value.shape, entry.dtype)
                 gone += float(dot(value, fitted))
                 size += float(dot(value.abs(), fitted.abs()))

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import CheckpointError
 
 from . import node as nodes
 from .arrivals import Arrivals, Arrived
-from .diagnosis import balance, check_finite, located, missing_rule, translated
+from .diagnosis import Sent, balance, check_finite, located, missing_rule, translated
 from .errors import (
     BadRule,
     CompiledGraph,
@@ -158,21 +158,21 @@ class Sweep:
         if rule.real and op.dtype.is_complex:
             rule = op.row.cases[-1][1]
         self.used.append(rule)
-        if r is None:
-            sent: tuple[Entries, ...] = (rule.coefficient(op, *c),)
-        else:
-            if rule.joins:
-                self._join(op, c, r)
-            sent = (rule.value(op, *r),)
-            if any([ci is not None for ci in c]):
-                sent = (*sent, rule.coefficient(op, *c))
-        for entries in sent:
-            if len(entries) != len(op.edges):
+        if r is not None and rule.joins:
+            self._join(op, c, r)
+        sent: list[Sent] = []
+        for form, arrived in ((rule.value, r), (rule.coefficient, c)):
+            if arrived is None or (r is not None and not any([a is not None for a in arrived])):
+                continue
+            op.past = None
+            entries, to = form(op, *arrived), op.receivers
+            if len(entries) != len(to.edges):
                 raise BadRule(
                     f"{rule.id} returned {len(entries)} entries for {kind(op.node)}, "
-                    f"which has {len(op.edges)} operands"
+                    f"which has {len(to.edges)} operands"
                 )
-            self._send(op.edges, op.wanted, entries)
+            self._send(to.edges, to.wanted, entries)
+            sent.append((to, entries))
         if self.check:
             check_finite(self, op, sent)
         if op.ledger is not None:

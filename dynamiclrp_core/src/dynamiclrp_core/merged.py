@@ -150,7 +150,7 @@ class Merged(Whole):
                 made[i] = self.weights(entry, self.scale)
         if own is not None and isinstance(added, Tensor):
             made[own] = added if self.before else added * self.scale
-        met.edges, met.live, met.wanted = self.edges, self.live, self.wanted
+        met.past = self.receivers
         return made
 
 
@@ -196,19 +196,14 @@ def merged(op: Op) -> Merged | None:
         return None
     if op.row.channelwise is not None:
         layer = _layer_behind(op)
-        return None if layer is None else Merged(layer, _as_met(op), before=False)
+        return None if layer is None else Merged(layer, op, before=False)
     if not _is_layer(op):
         return None
     edge = op.sweep.graph.edges[op.node][op.row.factors[0]]
     norm = None if edge[0] is None or edge in op.sweep.targets else op.sweep.op(edge[0])
     if norm is None or norm.row.channelwise is None or not _alone(norm) or _layer_behind(norm) is not None:
         return None
-    return Merged(_as_met(op), norm, before=True)
-
-
-def _as_met(op: Op) -> Op:
-    """``op`` with the edges of its node: where both forms arrive, the first has sent them elsewhere."""
-    return Op(op.node, op.kind, op.sweep)
+    return Merged(op, norm, before=True)
 
 
 def _layer_behind(norm: Op) -> Op | None:

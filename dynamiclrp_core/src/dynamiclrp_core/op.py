@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -56,6 +56,14 @@ class _Field:
         return value
 
 
+class Receivers(NamedTuple):
+    """Where a rule's entries go, in their order: tensors, which of them are live, which are wanted."""
+
+    edges: tuple[Edge, ...]
+    live: tuple[bool, ...]
+    wanted: tuple[bool, ...]
+
+
 class Op:
     """One node, its row, its edges, and which operands matter.
 
@@ -64,7 +72,8 @@ class Op:
     """
 
     __slots__ = (
-        "_metadata", "_saved", "edges", "kind", "ledger", "live", "match", "node", "row", "sweep", "wanted",
+        "_metadata", "_saved", "edges", "kind", "ledger", "live", "match", "node", "past", "row", "sweep",
+        "wanted",
     )  # fmt: skip
 
     def __init__(self, node: Node, kind: Kind, sweep: Sweep) -> None:
@@ -76,6 +85,7 @@ class Op:
         self.live = sweep.live.operands(self.edges)
         self.wanted = self.live if sweep.same else sweep.wanted.operands(self.edges)
         self.match: Any = None
+        self.past: Receivers | None = None
         # What only carries a read-out's entry takes no share, so nothing can end there.
         self.ledger: Ledger | None = sweep.ledger if True in self.live else None
         self._metadata: Sequence[Any] | None = None
@@ -281,9 +291,14 @@ class Op:
         zero = torch.zeros((), dtype=torch.float64, device=self.metadata[0].device)
         return float(self.forward(zero))
 
+    @property
+    def receivers(self) -> Receivers:
+        """The node's operands, or what a rule that looked past them has named as ``past``."""
+        return self.past or Receivers(self.edges, self.live, self.wanted)
+
     def send_to(self, x: Address) -> None:
         """Entries go to tensor ``x`` instead of to the node's operands (the rule looked past them)."""
-        self.edges, self.live, self.wanted = (x,), (True,), (True,)
+        self.past = Receivers((x,), (True,), (True,))
 
     def book(self, cause: str, amount: Tensor) -> None:
         """Book ``amount`` of relevance that ends at this node. Only call with a ledger."""

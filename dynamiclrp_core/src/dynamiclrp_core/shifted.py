@@ -65,7 +65,7 @@ class Shifted(Whole):
         return [None if ci is None else self._back(ci) for ci in c]
 
     def sent(self, met: Op, entries: Entries) -> Entries:
-        met.edges, met.live, met.wanted = self.edges, self.live, self.wanted
+        met.past = self.receivers
         return entries
 
     def _back(self, t: Tensor) -> Tensor:
@@ -86,16 +86,15 @@ def _pull(op: Op, c: Tensor, i: int, at: Any) -> Tensor:
     return c * shifted.add.row.weights(shifted.add)[shifted.other]
 
 
-def shifted(op: Op) -> Shifted | None:
-    """The layer that the sum ``op`` gives its bias to, if it is such a sum."""
-    if op.row.family != "adding" or isinstance(op, Whole):
+def shifted(add: Op) -> Shifted | None:
+    """The layer that the sum ``add`` gives its bias to, if it is such a sum."""
+    if add.row.family != "adding" or isinstance(add, Whole):
         return None
-    add = Op(op.node, op.kind, op.sweep)  # with the node's own edges, whoever has sent entries elsewhere
     if len(add.edges) != 2 or sum(add.live) != 1 or add.row.weights is None:
         return None
     if add.row.weights(add)[add.live.index(True)] != 1:
         return None
-    sweep, edge = op.sweep, add.edges[add.live.index(True)]
+    sweep, edge = add.sweep, add.edges[add.live.index(True)]
     moves: list[Op] = []
     while edge[0] is not None and edge not in sweep.targets:
         below = sweep.op(edge[0])
