@@ -442,10 +442,9 @@ def test_a_move_beside_a_constant_inside_a_gate() -> None:
 
 def test_the_ledger_asks_for_the_output_of_a_function_by_hand() -> None:
     """Entries go past the node's operands, which must still be there to compute its output again."""
-    k, x = x_of(3, 4).detach().abs() + 1, x_of(3, 4)
-    with lrp.record():
-        y = k / (1 + (-x).exp())
-        z = y + k
-    run = lrp.propagate(z, x, ledger=True)
+    x = x_of(3, 4)
+    lost = x.detach() + 1  # not recorded: the sum's own books cannot be balanced, and keep no value of y
+    y = x * x.sigmoid()
+    run = lrp.propagate((y + lost) * 2, x, ledger=True)
     assert "ScalarFunction()" in run.rules_used
-    assert run.ledger is not None and run.ledger.closed
+    torch.testing.assert_close(run.relevance[0], 2 * F.silu(x).detach())
