@@ -445,6 +445,6 @@ def test_the_ledger_asks_for_the_output_of_a_function_by_hand() -> None:
     x = x_of(3, 4)
     lost = x.detach() + 1  # not recorded: the sum's own books cannot be balanced, and keep no value of y
     y = x * x.sigmoid()
-    run = lrp.propagate((y + lost) * 2, x, ledger=True)
+    run = lrp.propagate((lost + y) * 2, x, ledger=True)
     assert "ScalarFunction()" in run.rules_used
     torch.testing.assert_close(run.relevance[0], 2 * F.silu(x).detach())
