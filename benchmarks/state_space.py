@@ -81,8 +81,8 @@ def main() -> None:
             for rules in args.rules:
                 line = f"{steps:>5} steps  {weights:<10} {rules:<10}"
                 if args.pairs:
-                    middle, low, high = interval(paired_ratios(*sides(model, x, rules), args.pairs))
-                    print(f"{line} {middle:.3f} [{low:.3f}, {high:.3f}]", flush=True)
+                    time = interval(paired_ratios(*sides(model, x, rules), args.pairs))
+                    print(f"{line} {time['median']:.3f} [{time['low']:.3f}, {time['high']:.3f}]", flush=True)
                 else:
                     print(line, covered(model, x, rules), flush=True)
             del model, x

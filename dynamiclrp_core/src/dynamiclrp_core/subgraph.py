@@ -38,8 +38,11 @@ StandIn = Callable[[Tensor, bool], Tensor]
 
 
 def _detached(t: Tensor, wanted: bool) -> Tensor:
-    """A leaf with the value of ``t``."""
-    return t.detach().requires_grad_(wanted)
+    """A leaf with the value of ``t``; what is constant and not wanted stays itself.
+
+    (A number that torch has wrapped reaches a recording as a number, which has no ``detach``.)
+    """
+    return t.detach().requires_grad_(wanted) if wanted or t.requires_grad else t
 
 
 def _linked(t: Tensor, wanted: bool) -> Tensor:

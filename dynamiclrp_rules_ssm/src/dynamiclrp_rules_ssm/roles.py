@@ -102,6 +102,8 @@ class Roles:
     def _visit(self, sweep: Sweep, node: Node, kind: Kind) -> None:
         row, edges = kind.row, self.edges[node]
         live = [(i, e) for i, e in enumerate(edges) if e in self.live]
+        if not live:
+            return  # a named input
         family = row.family
         roles = [self.role.get(e[0], PLAIN) for _, e in live if e[0] is not None]
         factors = [k for k, (i, _) in enumerate(live) if i in row.factors]
