@@ -30,7 +30,7 @@ from .node import Address, Edge, inside_backward, kind
 from .numerics import times
 from .op import Op
 from .promises import Values
-from .reruns import Reruns
+from .reruns import Reruns, sequence_nr
 from .rule import Entries, Rule, Value
 from .table import Kind, Rules
 from .zero_rows import ExplainedRows
@@ -85,7 +85,7 @@ class Sweep:
         ops, memo = self._ops, self.values.memo
         ends = {target.node for target in self.targets}
         order = self.graph.inner[::-1]
-        reruns = Reruns(order)
+        reruns, number = Reruns(order), sequence_nr()
         try:
             for i, node in enumerate(order):
                 c = coefficients.pop(node, None)
@@ -98,7 +98,8 @@ class Sweep:
                     ops.pop(node, None)
                 if memo:
                     memo.pop(node, None)
-                reruns.passed(i)
+                if sequence_nr() != number:
+                    reruns.passed(i)
             for node, c in coefficients.items():  # leaves
                 self._read(node, c, values.get(node))
         finally:

@@ -15,7 +15,7 @@ from torch.autograd.graph import Node
 
 from .node import CHECKPOINT
 
-_sequence_nr: Callable[[], int] = torch._C._autograd._get_sequence_nr
+sequence_nr: Callable[[], int] = torch._C._autograd._get_sequence_nr
 
 
 class Reruns:
@@ -25,16 +25,16 @@ class Reruns:
 
     def __init__(self, order: list[Node]) -> None:
         self._order = order
-        self._number = _sequence_nr()
+        self._number = sequence_nr()
         self._since = 0
 
     def passed(self, i: int) -> None:
-        """Node ``i`` of the order needs nothing more."""
-        if _sequence_nr() != self._number:  # nodes were made: perhaps by a checkpoint, for this one
-            self._number = _sequence_nr()
+        """Node ``i`` needs nothing more. Called once nodes were made, perhaps by a checkpoint."""
+        if sequence_nr() != self._number:
+            self._number = sequence_nr()
             _drop(self._order[self._since : i + 1])
             self._since = i + 1
-        elif self._since:
+        else:
             _drop((self._order[i],))
 
 
