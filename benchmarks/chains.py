@@ -46,7 +46,7 @@ def walk_and_scan(y: Tensor, x: Tensor) -> Work:
 
     def work() -> None:
         sweep = Sweep(Graph([address(y)]), [address(x)], (), table, {})
-        sweep.values.index  # noqa: B018
+        sweep.values.existing.index  # noqa: B018
 
     return work
 

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from dynamiclrp_core.arguments import outputs_of
 from dynamiclrp_core.engine import Sweep
+from dynamiclrp_core.existing import Existing
 from dynamiclrp_core.graph import Graph
 from dynamiclrp_core.node import Address, address
 from dynamiclrp_core.op import Op
-from dynamiclrp_core.promises import Values
 from dynamiclrp_core.saved_index import SavedIndex
 from torch import Tensor, nn
 
@@ -143,14 +143,14 @@ def sweep_of(y: Tensor, x: Tensor, **known: Any) -> Sweep:
 
 def hide_everything(patch: pytest.MonkeyPatch) -> None:
     """As if autograd had saved no floating point tensor that the graph made, anywhere."""
-    own, result, scan = Op.kept, Values._result, SavedIndex._scan
+    own, result, scan = Op.kept, Existing.result, SavedIndex._scan
 
     def no_operand(op: Op, i: int) -> Tensor | None:
         value = own(op, i)
         tracked = op.edges[i][0] is not None  # an untracked one stands at the node or nowhere
         return None if value is None or (tracked and value.is_floating_point()) else value
 
-    def no_result(self: Values, op: Any, nr: int) -> Tensor | None:
+    def no_result(self: Existing, op: Any, nr: int) -> Tensor | None:
         value = result(self, op, nr)
         return None if value is None or value.is_floating_point() else value
 
@@ -159,7 +159,7 @@ def hide_everything(patch: pytest.MonkeyPatch) -> None:
         self.found, self.leaves = {}, {}
 
     patch.setattr(Op, "kept", no_operand)
-    patch.setattr(Values, "_result", no_result)
+    patch.setattr(Existing, "result", no_result)
     patch.setattr(SavedIndex, "_scan", scanned)
 
 

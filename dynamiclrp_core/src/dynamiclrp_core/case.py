@@ -14,10 +14,10 @@ from torch.utils.checkpoint import checkpoint
 
 from .api import Run, propagate
 from .engine import Sweep
+from .existing import Existing
 from .graph import Graph
 from .node import address
 from .op import Op
-from .promises import Values
 from .record import record
 from .rule import Rule
 from .samples import Sample, Style
@@ -133,18 +133,18 @@ class Case:
 @contextmanager
 def hidden_values() -> Iterator[None]:
     """Pretend that autograd saved no tracked operand and no result: everything must be promised."""
-    own, result, found = Op.kept, Values._result, Values._from_consumer
+    own, result, found = Op.kept, Existing.result, Existing._of_consumer
 
     def hidden_own(op: Op, i: int) -> Tensor | None:
         return own(op, i) if op.edges[i][0] is None else None
 
     with (
         mock.patch.object(Op, "kept", hidden_own),
-        mock.patch.object(Values, "_result", lambda self, op, nr: None),
-        mock.patch.object(Values, "_from_consumer", lambda self, node, nr: None),
+        mock.patch.object(Existing, "result", lambda self, op, nr: None),
+        mock.patch.object(Existing, "_of_consumer", lambda self, node, nr: None),
     ):
         yield
-    assert (Op.kept, Values._result, Values._from_consumer) == (own, result, found)
+    assert (Op.kept, Existing.result, Existing._of_consumer) == (own, result, found)
 
 
 def sweep_of(case: Case, rules: Rules, tensors: list[Tensor], outputs: tuple[Tensor, ...]) -> Sweep:

@@ -145,7 +145,7 @@ class Op:
 
         Only for rules' coefficient form: what arrives is ``c * a`` with this very a.
         """
-        stand_in = self.sweep.values.stand_in(self)
+        stand_in = self.sweep.values.existing.stand_in(self)
         value = self.sweep.values.output(self, 0) if stand_in is None else stand_in
         if self.row.family == "adding":  # -inf masks: what arrives there is 0, and 0 * inf is not
             value = value.clamp(min=torch.finfo(value.dtype).min, max=torch.finfo(value.dtype).max)
