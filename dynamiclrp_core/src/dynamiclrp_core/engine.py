@@ -7,8 +7,8 @@ adds it to what is already there. That is all; the rest of this file is what a r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal, cast
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -36,6 +36,7 @@ from .table import Kind, Rules
 from .zero_rows import ExplainedRows
 
 OnMissing = Literal["error", "pass", "stop"]
+T = TypeVar("T")
 
 
 class Sweep:
@@ -73,6 +74,7 @@ class Sweep:
         self.used: list[Rule] = []
         self.arrivals = Arrivals(dtype)
         self._ops: dict[Node, Op | None] = {}
+        self._once: dict[Hashable, Any] = {}
 
     # -- the pass -----------------------------------------------------------------------------------
 
@@ -250,6 +252,16 @@ class Sweep:
     def assign(self, node: Node, rule: Rule) -> None:
         """Fix the rule of a node still to come (a matcher has seen what it is part of)."""
         self.assigned[node] = rule
+
+    def once(self, find: Callable[..., T], *args: Hashable) -> T:
+        """``find(sweep, *args)``, found once per run: what a matcher learns in one pass over the graph.
+
+        ``find`` may not return what holds the sweep: graph and activations would wait for the collector.
+        """
+        key = (find, args)
+        if key not in self._once:
+            self._once[key] = find(self, *args)
+        return cast(T, self._once[key])
 
     def _missing(self, node: Node) -> Op | None:
         if not any([edge in self.wanted for edge in self.graph.edges[node]]):

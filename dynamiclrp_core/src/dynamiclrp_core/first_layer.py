@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, Literal, cast
-from weakref import WeakKeyDictionary
 
 import torch
 from pydantic import ConfigDict
@@ -138,8 +137,6 @@ def _filling(bound: Bound, x: Tensor) -> Tensor:
 
 # -- which layers are first ---------------------------------------------------------------------------
 
-_behind: WeakKeyDictionary[Sweep, set[Node]] = WeakKeyDictionary()
-
 
 def first_layer(op: Op) -> bool:
     """Matcher: a layer (family "affine") whose live operands reach the inputs past no other layer.
@@ -149,10 +146,7 @@ def first_layer(op: Op) -> bool:
     """
     if op.row.family != "affine":
         return False
-    sweep = op.sweep
-    if sweep not in _behind:
-        _behind[sweep] = _nodes_behind_a_layer(sweep)
-    behind = _behind[sweep]
+    behind = op.sweep.once(_nodes_behind_a_layer)
     return not any(live and edge[0] in behind for edge, live in zip(op.edges, op.live))
 
 

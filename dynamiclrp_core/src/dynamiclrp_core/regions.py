@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -95,10 +94,9 @@ def peel(op: Op, allowed: Callable[[Row], bool]) -> Region | None:
 
 def _furthest(sweep: Sweep, edge: Edge, allowed: Callable[[Row], bool]) -> Edge:
     """The furthest tensor of which ``edge`` is a function through ``allowed`` ops alone; maybe itself."""
-    passes = _origins.setdefault(sweep, {})
-    if allowed not in passes:
-        passes[allowed] = _all_origins(sweep, allowed)
-    return edge if edge in sweep.live.targets else passes[allowed].get(edge[0], edge)
+    if edge in sweep.live.targets:
+        return edge
+    return sweep.once(_all_origins, allowed).get(edge[0], edge)
 
 
 def _all_origins(sweep: Sweep, allowed: Callable[[Row], bool]) -> dict[Node | None, Edge]:
@@ -126,9 +124,6 @@ def _all_origins(sweep: Sweep, allowed: Callable[[Row], bool]) -> dict[Node | No
             if start is not None:
                 origins[node] = start
     return origins
-
-
-_origins: WeakKeyDictionary[Sweep, dict[Callable[[Row], bool], dict[Node | None, Edge]]] = WeakKeyDictionary()
 
 
 # -- single chains ----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from __future__ import annotations
 import difflib
 from fnmatch import fnmatchcase
 from functools import cache
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 from torch import Tensor, nn
 from torch.autograd.graph import Node
@@ -90,6 +90,10 @@ class _Names:
         return [name for name in self.by_size.get(t.numel(), ()) if _is_cast(t, self.tensors[name])]
 
 
+def _names_in(sweep: Sweep, model: nn.Module) -> _Names:
+    return _Names(model)
+
+
 def _is_cast(t: Tensor, of: Tensor) -> bool:
     # Autocast makes a copy of a frozen weight that nothing links to it but its entries.
     if of.dtype == t.dtype or of.device != t.device:
@@ -98,16 +102,11 @@ def _is_cast(t: Tensor, of: Tensor) -> bool:
     return any(v.shape == t.shape and bool(v.equal(t)) for v in (cast, cast.mT if cast.dim() == 2 else cast))
 
 
-_names_of_run: WeakKeyDictionary[Sweep, dict[int, _Names]] = WeakKeyDictionary()
-
-
 def _names(op: Op, model: nn.Module | None) -> frozenset[str]:
     """Names of the parameters that ``op`` computed with and of their modules, or of those it is in."""
     if model is None:
         raise BadRule("where(..., model=model): the model is gone; keep it as long as the rules")
-    names = _names_of_run.setdefault(op.sweep, {}).get(id(model))
-    if names is None:
-        names = _names_of_run[op.sweep][id(model)] = _Names(model)
+    names = op.sweep.once(_names_in, model)
     own = _own(op, names)
     return frozenset(name for full in own for name in _with_modules(full)) or _holding(op, names)
 

@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import math
 from typing import Final
-from weakref import WeakKeyDictionary
 
 from dynamiclrp_core.engine import Sweep
 from dynamiclrp_core.graph import collector_paused
@@ -61,11 +60,12 @@ SPREADS = ("UnsqueezeBackward0", "ExpandBackward0", "PermuteBackward0", "Transpo
 
 def signal(op: Op) -> int | None:
     """Matcher: the operand of ``op`` that carries the signal; None where it is a true product."""
-    roles = _known.get(op.sweep)
-    if roles is None:
-        with collector_paused():
-            roles = _known[op.sweep] = Roles(op.sweep)
-    return roles.signals.get(op.node)
+    return op.sweep.once(_signals).get(op.node)
+
+
+def _signals(sweep: Sweep) -> dict[Node, int]:
+    with collector_paused():
+        return Roles(sweep).signals
 
 
 class Roles:
@@ -279,6 +279,3 @@ class Roles:
 
 def _size(node: Node | None) -> int:
     return 0 if node is None else math.prod(metadata(node)[0].shape)
-
-
-_known: WeakKeyDictionary[Sweep, Roles] = WeakKeyDictionary()
