@@ -1,44 +1,27 @@
-"""Every error is read here: it names the node or argument, the path, the cause and the cure."""
+"""Errors are read: they name the node or argument, the path, the cause and the cure.
+
+Here those of outputs, graphs, seeds and inputs; of rules and packs in the files beside.
+"""
 
 from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 import dynamiclrp_core as lrp
 import pytest
 import torch
-from dynamiclrp_core import errors, plugins
-from dynamiclrp_core.families import elementwise
-from dynamiclrp_core.registry import Registry
-from pydantic import ValidationError
-from torch import Tensor, nn
+from dynamiclrp_core import errors
+from torch import nn
 
+from tests.core.messages import contains
+from tests.tensors import leaf_of
 
-def leaf_of(*shape: int, seed: int = 0) -> Tensor:
-    g = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=g, dtype=torch.float64).requires_grad_()
-
-
-def message(info: Any) -> str:
-    return str(info.value)
-
-
-def contains(info: Any, *parts: str) -> None:
-    for part in parts:
-        assert part in message(info), f"{part!r} is not in:\n{message(info)}"
-
-
-@pytest.fixture(autouse=True)
-def forget_recordings() -> None:
-    for _ in range(8):
-        with lrp.record():
-            pass
+pytestmark = pytest.mark.usefixtures("forget_recordings")
 
 
 def test_every_class_is_public_documented_and_tested_here() -> None:
-    source = Path(__file__).read_text()
+    source = "".join(file.read_text() for file in Path(__file__).parent.glob("test_errors*.py"))
     classes = [c for c in vars(errors).values() if isinstance(c, type)]
     assert len(classes) >= 14
     for c in classes:
@@ -254,251 +237,6 @@ def test_an_input_replaced_before_use_is_unreachable() -> None:
     with pytest.raises(lrp.UnreachableInput) as info:
         lrp.relevance(z.sum(), x)
     contains(info, "detached or replaced")
-
-
-# -- rules -----------------------------------------------------------------------------------------
-
-
-class Unknown(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):  # type: ignore[no-untyped-def]
-        return x * 2
-
-    @staticmethod
-    def backward(ctx, g):  # type: ignore[no-untyped-def]
-        raise AssertionError("never run unasked")
-
-
-def test_a_missing_rule() -> None:
-    x = leaf_of(3, 4)
-    y = (Unknown.apply(x.tanh()) * 2).sum()
-    with pytest.raises(lrp.MissingRule) as info:
-        lrp.relevance(y, x)
-    contains(
-        info, f"{__name__}.Unknown: no rule", "(3, 4)", "SumBackward0 -> MulBackward0 ->",
-        "packs loaded", "rows)", "elementwise(", "forward=", 'on_missing="pass"',
-    )  # fmt: skip
-
-
-def test_no_matcher_of_the_row_holds() -> None:
-    from dynamiclrp_core.rule import Row
-
-    x = leaf_of(3)
-    row = Row(node="NegBackward0", family="mine", cases=((lambda op: None, lrp.Epsilon()),))
-    with pytest.raises(lrp.MissingRule) as info:
-        lrp.relevance(-x, x, rules=lrp.Rules.of(row))
-    contains(info, "NegBackward0", "none of the matchers")
-
-
-def test_an_unrecoverable_value() -> None:
-    x = leaf_of(3)
-    y = -(x.tanh() + 2.0)
-    with pytest.raises(lrp.Unrecoverable) as info:
-        lrp.relevance(y, x, rules="dynamiclrp")
-    contains(info, "AddBackward0", "'other'", "does not keep", "NegBackward0 -> AddBackward0", "record()")
-
-
-def test_a_node_without_forward_names_the_row_to_complete() -> None:
-    x = leaf_of(3)
-    y = -(Unknown.apply(x) + x)
-    rules = lrp.preset("dynamiclrp") | lrp.Rules.of(elementwise(f"{__name__}.Unknown"))
-    with pytest.raises(lrp.Unrecoverable) as info:
-        lrp.relevance(y, x, rules=rules)
-    contains(info, "AddBackward0 needs the output of", "Unknown", "cure", "`forward`")
-
-
-def test_nan_or_inf_names_the_first_node() -> None:
-    x = leaf_of(3)
-    y = ((x * float("inf")) * 2.0).tanh().sum()
-    y = (x * 3.0 * float("inf")).sum() + x.sum()
-    with pytest.raises(lrp.NonFinite) as info:
-        lrp.relevance(y, x)
-    contains(info, "MulBackward0 is the first node", "operand 0 (self)", "reached through", "cure")
-
-
-def test_a_division_by_zero_is_named() -> None:
-    x = leaf_of(3)
-    y = (x.tanh() / torch.zeros(3, dtype=torch.float64)).sum()
-    with pytest.raises(lrp.NonFinite) as info:
-        lrp.relevance(y, x)
-    contains(info, "DivBackward0")
-
-
-def test_a_seed_that_is_not_finite() -> None:
-    x = leaf_of(3)
-    with pytest.raises(lrp.NonFinite) as info:
-        lrp.relevance(x, x, torch.full((3,), float("nan"), dtype=torch.float64))
-    contains(info, "the seed or the forward value")
-
-
-class Short(lrp.Rule):
-    def coefficient(self, op: Any, *c: Any) -> Any:
-        return [c[0]]
-
-
-class Raises(lrp.Rule):
-    def coefficient(self, op: Any, *c: Any) -> Any:
-        raise RuntimeError("mine")
-
-
-class Misshapen(lrp.Rule):
-    def coefficient(self, op: Any, *c: Any) -> Any:
-        return [torch.ones(5, 7, dtype=torch.float64), None]
-
-
-@pytest.mark.parametrize(
-    ("rule", "parts"),
-    [
-        (Short(), ("Short", "returned 1 entries", "AddBackward0", "2 operands")),
-        (Raises(), ("AddBackward0", "failed: mine", "reached through")),
-        (Misshapen(), ("AddBackward0",)),
-    ],
-    ids=lambda v: type(v).__name__,
-)
-def test_a_bad_rule(rule: lrp.Rule, parts: tuple[str, ...]) -> None:
-    x = leaf_of(3)
-    with pytest.raises(lrp.BadRule) as info:
-        lrp.relevance(x + x.tanh(), x, rules=lrp.load_rules() | lrp.override(AddBackward0=rule))
-    contains(info, *parts)
-
-
-def test_an_override_that_is_no_rule_and_a_row_with_unknown_facts() -> None:
-    with pytest.raises(lrp.BadRule) as info:
-        lrp.override(affine=3)  # type: ignore[arg-type]
-    contains(info, "affine", "int")
-    with pytest.raises(lrp.BadRule) as info:
-        elementwise("XBackward0", slop=1)
-    contains(info, "XBackward0", "slop")
-
-
-@pytest.mark.parametrize("value", [[1], [[1]], {"a": 1}, {1}])
-def test_a_parameter_of_a_preset_that_does_not_fit_is_named(value: object) -> None:
-    """Lists and dicts cannot be kept in a cache; the error is still the rule's own."""
-    with pytest.raises(ValidationError, match="gamma"):
-        lrp.preset("gamma", gamma=value)
-
-
-def test_bounds_of_a_preset_in_a_list() -> None:
-    made = [lrp.preset("epsilon-gamma-box", low=low, high=[1.0, 2.0]) for low in ([0.0, 0.0], (0.0, 0.0))]
-    assert made[0].overrides[-1].rule == made[1].overrides[-1].rule == lrp.ZBox(low=(0, 0), high=(1, 2))
-
-
-def test_a_preset_that_needs_parameters_names_them() -> None:
-    x = torch.ones(2, requires_grad=True)
-    with pytest.raises(lrp.DynamicLRPError, match=r"without high: lrp.preset.*high=\.\.\."):
-        lrp.preset("epsilon-gamma-box", low=0.0)
-    with pytest.raises(lrp.DynamicLRPError, match="cannot do without low, high"):
-        lrp.relevance(x * 2, x, rules="epsilon-gamma-box")
-
-
-def test_an_unknown_preset_lists_the_known_ones() -> None:
-    with pytest.raises(lrp.DynamicLRPError) as info:
-        lrp.relevance(leaf_of(2) * 2, rules="epsilom")
-    contains(info, "epsilom", "epsilon", "dynamiclrp", "default")
-
-
-# -- packs -----------------------------------------------------------------------------------------
-
-
-def test_duplicate_rules() -> None:
-    row = elementwise("SinBackward0")
-    with pytest.raises(lrp.DuplicateRule) as info:
-        lrp.Rules.of(row, row)
-    contains(info, "SinBackward0")
-    with pytest.raises(lrp.DuplicateRule) as info:
-        lrp.Rules.joined({"one 1.0": [row], "two 2.1": [row]})
-    contains(info, "SinBackward0", "one 1.0", "two 2.1", "DYNAMICLRP_PACKS")
-
-
-class Pack:
-    DYNAMICLRP_PACK_API = 1
-
-
-@pytest.fixture
-def packs(dynamiclrp_packs: Registry) -> Any:
-    """``packs((name, module), ...)``: these are installed, and no others."""
-
-    def install(*given: tuple[str, Any]) -> None:
-        dynamiclrp_packs.only(*(name for name, _ in given))
-        for name, module in given:
-            dynamiclrp_packs.add_module(name, module, "9.9")
-
-    return install
-
-
-def test_a_pack_that_does_not_import(packs: Any) -> None:
-    packs(("sad", ImportError("no module named sorrow")))
-    with pytest.raises(lrp.BrokenPack) as info:
-        lrp.load_rules()
-    contains(info, "sad 9.9", "no module named sorrow", "cure", "DYNAMICLRP_PACKS")
-
-
-def test_a_pack_for_another_api(packs: Any) -> None:
-    class Old:
-        DYNAMICLRP_PACK_API = 0
-
-    packs(("old", Old))
-    with pytest.raises(lrp.BrokenPack) as info:
-        lrp.load_rules()
-    contains(info, "old 9.9", "pack API 0", "has 1")
-
-
-def test_a_pack_whose_hook_fails_or_gives_nonsense(packs: Any) -> None:
-    class Fails(Pack):
-        @staticmethod
-        @lrp.hookimpl
-        def dynamiclrp_rules() -> Any:
-            raise ValueError("oh no")
-
-    packs(("fails", Fails))
-    with pytest.raises(lrp.BrokenPack) as info:
-        lrp.load_rules()
-    contains(info, "fails 9.9", "dynamiclrp_rules()", "oh no")
-
-    class Nonsense(Pack):
-        @staticmethod
-        @lrp.hookimpl
-        def dynamiclrp_rules() -> Any:
-            return ["SinBackward0"]
-
-    packs(("nonsense", Nonsense))
-    with pytest.raises(lrp.BrokenPack) as info:
-        lrp.load_rules()
-    contains(info, "nonsense 9.9", "SinBackward0", "not a Row")
-
-
-def test_two_packs_with_one_node_or_one_preset(packs: Any) -> None:
-    class Rows(Pack):
-        @staticmethod
-        @lrp.hookimpl
-        def dynamiclrp_rules() -> Any:
-            return [elementwise("SinBackward0")]
-
-        @staticmethod
-        @lrp.hookimpl
-        def dynamiclrp_presets() -> Any:
-            return {"mine": lambda: lrp.Rules()}
-
-    class Same(Rows):
-        pass
-
-    packs(("a", Rows), ("b", Same))
-    with pytest.raises(lrp.DuplicateRule) as info:
-        lrp.load_rules()
-    contains(info, "SinBackward0", "a 9.9", "b 9.9")
-    with pytest.raises(lrp.BrokenPack) as info:
-        plugins.presets()
-    contains(info, "'mine'", "a 9.9", "b 9.9")
-
-
-def test_packs_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(lrp.BrokenPack) as info:
-        lrp.load_rules(packs=("nowhere",))
-    contains(info, "nowhere", "not installed", "std")
-    monkeypatch.setenv("DYNAMICLRP_PACKS", "std, elsewhere")
-    with pytest.raises(lrp.BrokenPack) as info:
-        lrp.load_rules()
-    contains(info, "elsewhere")
 
 
 # -- empty tensors ---------------------------------------------------------------------------------

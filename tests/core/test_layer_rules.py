@@ -1,4 +1,4 @@
-"""The rules for layers against their definitions, one connection at a time, on every kind of layer."""
+"""The rules for layers against their definitions, on every kind of layer."""
 
 from __future__ import annotations
 
@@ -11,95 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-Matrix = list[list[float]]
-EPS = 1e-3  # large enough to be seen
-
-
-def stab(z: float, eps: float = EPS) -> float:
-    return z + eps if z >= 0 else z - eps
-
-
-def shares(numerators: list[float], rest: float, r: float, divide=stab) -> list[float]:
-    whole = divide(sum(numerators) + rest)
-    return [n * r / whole for n in numerators]
-
-
-# Each: relevance of the inputs a for one output with weights w (0: not connected), bias b, relevance r.
-
-
-def epsilon(a: list[float], w: list[float], b: float, r: float) -> list[float]:
-    return shares([x * v for x, v in zip(a, w)], b, r)
-
-
-def ignored(a: list[float], w: list[float], b: float, r: float) -> list[float]:
-    return shares([x * v for x, v in zip(a, w)], 0.0, r)
-
-
-def spread(a: list[float], w: list[float], b: float, r: float) -> list[float]:
-    n = sum(v != 0 for v in w)
-    z = stab(sum(x * v for x, v in zip(a, w)) + b)
-    return [(x * v + (b / n if v != 0 else 0.0)) * r / z for x, v in zip(a, w)]
-
-
-def clipped(a: list[float], w: list[float], b: float, r: float) -> list[float]:
-    def clip(z: float) -> float:
-        return max(abs(z), 0.7) * (1 if z >= 0 else -1)
-
-    return shares([x * v for x, v in zip(a, w)], b, r, clip)
-
-
-def alpha_beta(alpha: float) -> Callable[..., list[float]]:
-    def rule(a: list[float], w: list[float], b: float, r: float) -> list[float]:
-        plus = shares([max(x * v, 0.0) for x, v in zip(a, w)], max(b, 0.0), r)
-        minus = shares([min(x * v, 0.0) for x, v in zip(a, w)], min(b, 0.0), r)
-        return [alpha * p - (alpha - 1) * m for p, m in zip(plus, minus)]
-
-    return rule
-
-
-def gamma_spread(a: list[float], w: list[float], b: float, r: float) -> list[float]:
-    z = sum(x * v for x, v in zip(a, w)) + b
-    if z == 0:
-        return [0.0] * len(a)
-
-    def favoured(v: float) -> float:
-        return v * 1.5 if v * z > 0 else v
-
-    terms = [favoured(x * v) for x, v in zip(a, w)]
-    n = sum(v != 0 for v in w)
-    whole = stab(sum(terms) + favoured(b))
-    return [(t + (favoured(b) / n if v != 0 else 0.0)) * r / whole for t, v in zip(terms, w)]
-
-
-def w_square(a: list[float], w: list[float], b: float, r: float) -> list[float]:
-    return shares([v * v for v in w], b * b, r)
-
-
-def flat(a: list[float], w: list[float], b: float, r: float) -> list[float]:
-    return shares([float(v != 0) for v in w], 0.0, r)
-
-
-def z_box(a: list[float], w: list[float], b: float, r: float) -> list[float]:
-    def term(x: float, v: float) -> float:
-        return x * v - (-2.0 * v if v > 0 else 0.0) - (3.0 * v if v < 0 else 0.0)
-
-    return shares([term(x, v) for x, v in zip(a, w)], 0.0, r)
-
-
-RULES: dict[str, tuple[lrp.Rule, Callable[..., list[float]]]] = {
-    "epsilon": (lrp.Epsilon(epsilon=EPS), epsilon),
-    "norm": (lrp.Norm(epsilon=EPS), epsilon),
-    "epsilon, bias ignored": (lrp.Epsilon(epsilon=EPS, bias="ignore"), ignored),
-    "epsilon, bias spread": (lrp.Epsilon(epsilon=EPS, bias="spread"), spread),
-    "epsilon clipped": (lrp.Epsilon(epsilon=0.7, clip=True), clipped),
-    "alpha2-beta1": (lrp.AlphaBeta(epsilon=EPS), alpha_beta(2.0)),
-    "alpha1-beta0": (lrp.AlphaBeta(epsilon=EPS, alpha=1, beta=0), alpha_beta(1.0)),
-    "z+": (lrp.ZPlus(epsilon=EPS), alpha_beta(1.0)),
-    "gamma, bias spread": (lrp.Gamma(epsilon=EPS, gamma=0.5, bias="spread"), gamma_spread),
-    "w-square": (lrp.WSquare(epsilon=EPS), w_square),
-    "flat": (lrp.Flat(epsilon=EPS), flat),
-    "z-box": (lrp.ZBox(epsilon=EPS, low=-2.0, high=3.0), z_box),
-}
+from tests.core.layer_definitions import RULES, Matrix
 
 
 def einsum(w: Tensor) -> Callable[[Tensor], Tensor]:
@@ -259,52 +171,6 @@ def test_the_bias_keeps_what_it_absorbs() -> None:
 def test_alpha_minus_beta_is_one(alpha: float, beta: float) -> None:
     with pytest.raises(ValueError, match="alpha"):
         lrp.AlphaBeta(alpha=alpha, beta=beta)
-
-
-# -- other backwards of ReLU -------------------------------------------------------------------------
-
-
-def relu_net(x: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    torch.manual_seed(4)
-    weights = [torch.randn(9, 4).double(), torch.randn(7, 9).double(), torch.randn(1, 7).double()]
-    inputs, h = [], x
-    for w in weights[:-1]:
-        z = h @ w.T
-        inputs.append(z)
-        h = z.relu()
-    return h @ weights[-1].T, weights, inputs
-
-
-RELUS: dict[str, Callable[[float, float], float]] = {
-    "guided-backprop": lambda g, z: g if g > 0 and z > 0 else 0.0,
-    "deconvnet": lambda g, z: max(g, 0.0),
-    "beta-smooth": lambda g, z: g / (1 + 2.718281828459045 ** (-10 * z)),
-}
-
-
-@pytest.mark.parametrize("name", RELUS)
-def test_a_modified_gradient_is_the_coefficient(name: str) -> None:
-    torch.manual_seed(5)
-    x = torch.randn(2, 4, dtype=torch.float64, requires_grad=True)
-    y, weights, inputs = relu_net(x)
-    run = lrp.propagate(y, x, rules=name, ledger=True)
-    for n in range(2):
-        g = weights[-1][0].tolist()
-        for w, z in zip(weights[-2::-1], inputs[::-1]):
-            g = [RELUS[name](gj, zj) for gj, zj in zip(g, z[n].tolist())]
-            g = [sum(gj * float(w[j, i]) for j, gj in enumerate(g)) for i in range(w.shape[1])]
-        assert run.coefficients[0] is not None
-        assert run.coefficients[0][n].tolist() == pytest.approx(g, rel=1e-9, abs=1e-12)
-        assert run.relevance[0][n].tolist() == pytest.approx((torch.tensor(g) * x[n].detach()).tolist(), 1e-6)
-    assert run.ledger is not None and run.ledger.closed
-
-
-def test_elsewhere_they_are_the_gradient() -> None:
-    x = torch.randn(2, 4, dtype=torch.float64, requires_grad=True)
-    y = (nn.functional.gelu(x) * x.sigmoid() / (1 + x.exp())).std(1)
-    (g,) = torch.autograd.grad(y.sum(), x, retain_graph=True)
-    (c,) = lrp.propagate(y, x, rules="guided-backprop").coefficients
-    torch.testing.assert_close(c, g)
 
 
 def addmv(b: Tensor, x: Tensor, w: Tensor, **factors: float) -> Tensor:

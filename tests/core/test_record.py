@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gc
-import threading
 import weakref
 from collections.abc import Callable
-from contextlib import nullcontext
 
 import dynamiclrp_core as lrp
 import pytest
@@ -15,31 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from tests.core.shares import paper, share
+from tests.tensors import leaf_of
 
-@pytest.fixture(autouse=True)
-def forget_recordings() -> None:
-    """No recording of an earlier test may help, or disturb, this one."""
-    for _ in range(8):
-        with lrp.record():
-            pass
-    gc.collect()
-
-
-def leaf_of(*shape: int, seed: int = 0) -> Tensor:
-    g = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=g, dtype=torch.float64).requires_grad_()
-
-
-def paper(y: Tensor, x: Tensor) -> Tensor:
-    return lrp.relevance(y, x, rules=lrp.preset("dynamiclrp", epsilon=0.0))[0]
-
-
-def share(x: Tensor, c: float) -> Tensor:
-    """Of R = x + c, what x gets by absolute ratio, entry by entry."""
-    shares = []
-    for v in x.detach().reshape(-1).tolist():
-        shares.append((v + c) * abs(v) / (abs(v) + abs(c)))
-    return torch.tensor(shares, dtype=torch.float64).view(x.shape)
+pytestmark = pytest.mark.usefixtures("forget_recordings")
 
 
 def model() -> nn.Module:
@@ -117,6 +94,18 @@ def test_a_constant_changed_after_the_forward_is_noticed_or_harmless() -> None:
         assert "in place" in str(error)
     else:
         torch.testing.assert_close(found, share(x, 2.0))
+
+
+def test_masks_and_fills_of_composites_are_kept() -> None:
+    torch.manual_seed(0)
+    q, k, v = (leaf_of(1, 2, 3, 4, seed=s) for s in range(3))
+    mask = torch.zeros(3, 3, dtype=torch.float64).masked_fill(torch.ones(3, 3).triu(1) > 0, -1e9)
+    with lrp.record() as kept:
+        scores = q @ k.transpose(-2, -1) / 2 + mask
+        y = F.softmax(scores, -1) @ v
+    assert len(kept) >= 1
+    run = lrp.propagate(y.sum(), (q, k, v), rules="dynamiclrp")
+    assert all(bool(torch.isfinite(r).all()) for r in run.relevance)
 
 
 # -- it changes nothing ----------------------------------------------------------------------------
@@ -280,221 +269,3 @@ def test_many_reentrant_checkpoints_do_not_push_out_the_users_recording() -> Non
         for _ in range(12):
             h = checkpoint(lambda t: t * 1.0, h, use_reentrant=True)
     torch.testing.assert_close(paper(h, x), share(x, 2.0))
-
-
-# -- threads ---------------------------------------------------------------------------------------
-
-
-def in_thread(f: Callable[[], None]) -> None:
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            f()
-        except BaseException as error:
-            failed.append(error)
-
-    t = threading.Thread(target=run)
-    t.start()
-    t.join()
-    if failed:
-        raise failed[0]
-
-
-def test_two_threads_record_the_same_numbers_and_explain_their_own() -> None:
-    # Sequence numbers count per thread, so both forwards have the very same ones.
-    barrier = threading.Barrier(2)
-    found: dict[float, Tensor] = {}
-    inputs: dict[float, Tensor] = {}
-    failed: list[BaseException] = []
-
-    def work(constant: float) -> None:
-        try:
-            x = inputs[constant] = leaf_of(4, seed=int(constant))
-            barrier.wait()
-            with lrp.record():
-                y = x * 1.0 + constant
-            barrier.wait()
-            found[constant] = paper(y, x)
-        except BaseException as error:
-            failed.append(error)
-            barrier.abort()
-
-    threads = [threading.Thread(target=work, args=(c,)) for c in (2.0, 30.0)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    assert not failed, failed
-    for constant, r in found.items():
-        torch.testing.assert_close(r, share(inputs[constant], constant))
-
-
-def test_a_later_thread_that_gets_the_same_identifier_does_not_read_an_earlier_ones_record() -> None:
-    x = leaf_of(4)
-
-    def earlier() -> None:
-        with lrp.record():
-            _ = x * 1.0 + 2.0
-
-    def later() -> None:
-        with lrp.record():
-            y = x * 1.0 + 30.0
-        torch.testing.assert_close(paper(y, x), share(x, 30.0))
-
-    for f in (earlier, later, earlier, later):
-        in_thread(f)
-
-
-def test_a_graph_recorded_in_a_worker_is_lost_outside_of_it_and_says_so() -> None:
-    x = leaf_of(4)
-    made: list[Tensor] = []
-
-    def work() -> None:
-        with lrp.record() as kept:
-            made.append(-(x * 1.0 + 2.0))
-        made.append(kept)  # held, and still no other thread reads it
-
-    in_thread(work)
-    with pytest.raises(lrp.Unrecoverable, match="in this thread"):
-        paper(made[0], x)
-
-
-def test_a_worker_without_record_is_not_served_by_another_threads_record() -> None:
-    x = leaf_of(4)
-    made: list[Tensor] = []
-
-    def recorded() -> None:
-        with lrp.record():
-            _ = x * 1.0 + 2.0
-
-    def unrecorded() -> None:
-        made.append(-(x * 1.0 + 30.0))
-
-    in_thread(recorded)
-    in_thread(unrecorded)
-    with pytest.raises(lrp.Unrecoverable):
-        paper(made[0], x)
-
-
-def test_recording_and_explaining_in_many_threads_at_once() -> None:
-    failed: list[BaseException] = []
-
-    def work(k: int) -> None:
-        try:
-            for i in range(20):
-                x = leaf_of(4, seed=k)
-                constant = float(1 + k + 10 * i)
-                with lrp.record():
-                    y = x * 1.0 + constant
-                torch.testing.assert_close(paper(y, x), share(x, constant))
-        except BaseException as error:
-            failed.append(error)
-
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(6)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    assert not failed, failed[0]
-
-
-# -- leaves and their versions ---------------------------------------------------------------------
-
-
-def test_an_optimizer_step_between_forward_and_a_value_rule_is_an_error() -> None:
-    x = leaf_of(4)
-    p = nn.Parameter(torch.full((4,), 2.0, dtype=torch.float64))
-    with lrp.record():
-        y = x * 1.0 + p
-    with torch.no_grad():
-        p.add_(5.0)
-    with pytest.raises(lrp.DynamicLRPError, match="changed in place after the forward"):
-        paper(y, x)
-
-
-def test_a_later_recording_does_not_hide_a_stale_leaf() -> None:
-    x = leaf_of(4)
-    p = nn.Parameter(torch.full((4,), 2.0, dtype=torch.float64))
-    with lrp.record():
-        y = x * 1.0 + p
-    with torch.no_grad():
-        p.add_(5.0)
-    with lrp.record():
-        z = x * 1.0 + p
-    with pytest.raises(lrp.DynamicLRPError, match="changed in place after the forward"):
-        paper(y, x)
-    torch.testing.assert_close(paper(z, x), share(x, 7.0))
-
-
-def test_without_a_recording_the_assumption_is_noted() -> None:
-    x = leaf_of(4)
-    p = nn.Parameter(torch.full((4,), 2.0, dtype=torch.float64))
-    run = lrp.propagate(x * 1.0 + p, x, rules="dynamiclrp")
-    assert not run.promises.notes  # version 0: nothing ever wrote to it
-    with torch.no_grad():
-        p.mul_(1.0)
-    run = lrp.propagate(x * 1.0 + p, x, rules="dynamiclrp")
-    assert any("unchanged since the forward" in note for note in run.promises.notes)
-
-
-FROZEN = torch.randn(4, 4, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
-READS = {  # where the value of the leaf x, or of the leaf p, is needed and no node saves it
-    "x, by a frozen layer": ("x", lambda x, p: x @ FROZEN),
-    "x, by a sum": ("x", lambda x, p: x.sum() * 1.0),
-    "x, in a list": ("x", lambda x, p: torch.stack([x, x]).sum(0)),
-    "p, as a term": ("p", lambda x, p: x * 1.0 + p),
-    "p, in a list": ("p", lambda x, p: x * 1.0 + torch.cat([p, p])[:4]),
-    "p, through a move": ("p", lambda x, p: x * 1.0 + p.flip(0)),
-    "p, which another node saved": ("p", lambda x, p: x * 1.0 + p + (p * p).exp()),
-    "p, of which another node saved a view": (
-        "p",
-        lambda x, p: x * 1.0 + p + (p.view(2, 2) ** 2).exp().sum(),
-    ),
-}
-
-
-@pytest.mark.parametrize("recorded", [False, True], ids=["plain", "recorded"])
-@pytest.mark.parametrize("name", READS)
-def test_a_leaf_that_was_written_to_never_gives_other_numbers_unsaid(name: str, recorded: bool) -> None:
-    """Under record() it is an error; without, the run notes what it takes for granted."""
-    which, f = READS[name]
-    x, p = leaf_of(4), nn.Parameter(leaf_of(4, seed=1).detach())
-    with lrp.record() if recorded else nullcontext():
-        y = f(x, p)
-    before = lrp.propagate(y, x, rules="dynamiclrp")
-    assert not before.promises.notes
-    with torch.no_grad():
-        {"x": x, "p": p}[which].add_(1.0)
-    if recorded or "another node" in name:
-        with pytest.raises(lrp.ModifiedInPlace, match="changed in place after the forward"):
-            lrp.propagate(y, x, rules="dynamiclrp")
-        return
-    after = lrp.propagate(y, x, rules="dynamiclrp")
-    assert not torch.equal(before.relevance[0], after.relevance[0])
-    assert any("unchanged since the forward" in note for note in after.promises.notes)
-
-
-def test_a_leaf_written_to_before_the_forward_is_fine() -> None:
-    """Under record() nothing is taken for granted, and a node that saved the leaf tells as well."""
-    x = leaf_of(4)
-    with torch.no_grad():
-        x.mul_(2.0)
-    with lrp.record():
-        y = x @ FROZEN
-    for of in (y, x * x):
-        run = lrp.propagate(of, x)
-        assert not run.promises.notes
-        torch.testing.assert_close(run.relevance[0].sum(), of.detach().sum())
-
-
-def test_masks_and_fills_of_composites_are_kept() -> None:
-    torch.manual_seed(0)
-    q, k, v = (leaf_of(1, 2, 3, 4, seed=s) for s in range(3))
-    mask = torch.zeros(3, 3, dtype=torch.float64).masked_fill(torch.ones(3, 3).triu(1) > 0, -1e9)
-    with lrp.record() as kept:
-        scores = q @ k.transpose(-2, -1) / 2 + mask
-        y = F.softmax(scores, -1) @ v
-    assert len(kept) >= 1
-    run = lrp.propagate(y.sum(), (q, k, v), rules="dynamiclrp")
-    assert all(bool(torch.isfinite(r).all()) for r in run.relevance)

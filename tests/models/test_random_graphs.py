@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from . import reference
-from .reference import COLUMNS, DTYPE, ROWS, STEPS, Model, Program
+from .reference import STEPS, Model, Program
+from .reference_steps import COLUMNS, DTYPE, ROWS
 
 NAMES = sorted(STEPS)
 
