@@ -169,18 +169,20 @@ class Rules(Mapping[str, Row]):
 
     def cases(self, row: Row) -> tuple[tuple[Matcher | None, Rule], ...]:
         """The (matcher, rule) pairs to try for a node of ``row``, overrides applied."""
-        # With each pair the name of its case: a scoped rule stands for the case it was scoped from.
-        named = [(m, rule, None if m is None else m.__name__) for m, rule in row.cases]
+        # For each case its rules with their scopes, the last one given first.
+        by_case: list[tuple[Matcher | None, str | None, list[tuple[Matcher | None, Rule]]]] = [
+            (m, None if m is None else m.__name__, [(None, rule)]) for m, rule in row.cases
+        ]
         for o in self.overrides:
-            if o.key not in (row.node, row.family):
-                continue
-            if o.case == "*":
-                replaced: list[tuple[Matcher | None, Rule, str | None]] = [(None, o.rule, None)]
-            else:
-                replaced = [(m, o.rule if case == o.case else rule, case) for m, rule, case in named]
-            rest = [] if o.when is None else named
-            named = [(_both(o.when, m), rule, case) for m, rule, case in replaced] + rest
-        return tuple((m, rule) for m, rule, _ in named)
+            if o.key in (row.node, row.family):
+                for _, case, scoped in by_case:
+                    if o.case in ("*", case):
+                        scoped[:] = [(o.when, o.rule), *(scoped if o.when else ())]
+        if all(
+            scoped == by_case[-1][2] for _, _, scoped in by_case
+        ):  # then which case it is need not be asked
+            del by_case[:-1]
+        return tuple((_both(when, m), rule) for m, _, scoped in by_case for when, rule in scoped)
 
 
 def _both(a: Matcher | None, b: Matcher | None) -> Matcher | None:
