@@ -99,6 +99,9 @@ class Rules(Mapping[str, Row]):
                 table[row.node] = replace(row, pack=label)
         return Rules(rows=table, name="default", packs=tuple(packs))
 
+    def __repr__(self) -> str:
+        return f"Rules({self.name!r}: {len(self.rows)} rows, {len(self.overrides)} overrides)"
+
     def __getitem__(self, node: str) -> Row:
         return self.rows[node]
 
@@ -128,23 +131,28 @@ class Rules(Mapping[str, Row]):
             packs=self.packs + other.packs,
         )
 
-    def where(self, when: Matcher | str, other: Rules, model: nn.Module | None = None) -> Rules:
+    def where(
+        self, when: Matcher | str | type[nn.Module], other: Rules, model: nn.Module | None = None
+    ) -> Rules:
         """``self``, with the overrides of ``other`` only where ``when`` holds. The later one wins.
 
         when   a function of the ``Op`` (``lrp.first_layer``, ``lambda op: op.shape[-1] > 7``), or the name
-               of parameters or modules of ``model``, with ``*``: ``where("layer1.*", other, model=model)``
+               of parameters or modules of ``model``, with ``*``: ``where("layer1.*", other, model=model)``,
+               or a class of its modules: ``where(nn.Conv2d, other, model=model)``
         other  ``override(...)`` or a preset, whose rows are not used
 
-        Raises BadRule for a name that nothing in ``model`` has, and for overrides that name no row.
+        Raises BadRule for a name or class that nothing in ``model`` has, for overrides that name no row,
+        and for arguments of another kind.
         """
-        if isinstance(when, str):
-            if model is None:
-                raise BadRule(f"where({when!r}, ...): names belong to a model: add model=model")
-            from .scope import named  # it needs the engine, which needs this module
+        from .scope import matcher_of  # it needs the engine, which needs this module
 
-            when = named(when, model)
+        if not isinstance(other, Rules):
+            raise BadRule(
+                f"where(..., {other!r}): it takes rules, lrp.override(affine={other!r}), or a preset"
+            )
+        holds = matcher_of(when, model)
         return self | Rules(
-            overrides=tuple(replace(o, when=_both(when, o.when)) for o in other.overrides), name=other.name
+            overrides=tuple(replace(o, when=_both(holds, o.when)) for o in other.overrides), name=other.name
         )
 
     def kind(self, node: Node) -> Kind | None:
