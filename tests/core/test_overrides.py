@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import dynamiclrp_core as lrp
+import pytest
+import torch
 from dynamiclrp_core.table import Override
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -56,3 +61,32 @@ def test_many_scopes_are_many_cases_and_no_more() -> None:
         rules = rules.where(lambda op, i=i: op.shape[-1] == i, lrp.override(affine=lrp.Gamma(gamma=i)))
     row = rules["AddmmBackward0"]
     assert len(rules.cases(row)) == 100 + len(row.cases)
+
+
+def test_parameters_go_by_name() -> None:
+    with pytest.raises(TypeError, match=r"Gamma takes its parameters by name: .*gamma=\.\.\."):
+        lrp.Gamma(0.25)  # type: ignore[misc]
+    with pytest.raises(TypeError, match=r"ZBox takes its parameters by name: .*low=\.\.\., high=\.\.\."):
+        lrp.ZBox(-1.0, 1.0)  # type: ignore[misc]
+    with pytest.raises(TypeError, match=r"Pass takes .* by name: it has none"):
+        lrp.Pass(1)  # type: ignore[misc]
+    rule = lrp.Gamma(gamma=0.7)
+    assert copy.deepcopy(rule) == rule == pickle.loads(pickle.dumps(rule)) and rule.gamma == 0.7
+
+
+def test_a_preset_names_the_parameters_it_has() -> None:
+    with pytest.raises(TypeError, match=r"'epsilon-plus' has no eps; it has: epsilon, stabilizer, bias"):
+        lrp.preset("epsilon-plus", eps=1e-3)
+
+
+def test_overrides_alone_are_no_rules() -> None:
+    x = torch.randn(2, requires_grad=True)
+    with pytest.raises(
+        TypeError, match=r"overrides, and nothing that they override.*\n.*load_rules\(\) \| these"
+    ):
+        lrp.relevance(x * 2, x, rules=lrp.override(affine=lrp.Gamma()))
+
+
+def test_a_class_of_modules_is_no_key() -> None:
+    with pytest.raises(lrp.BadRule, match=r"(?s)Conv2d=.*where\(nn\.Conv2d, override"):
+        lrp.load_rules() | lrp.override(Conv2d=lrp.Gamma())

@@ -123,6 +123,9 @@ class Rules(Mapping[str, Row]):
                     raise BadRule(
                         f"override({o.key}=...): no node and no family of that name is loaded"
                         + (f"; did you mean {', '.join(near)}?" if near else "")
+                        + "\n  cure: a family (affine: all layers; norm, linear, adding, ...), a "
+                        "node type (ConvolutionBackward0), or a class of modules: "
+                        "where(nn.Conv2d, override(affine=...), model=model)"
                     )
         return Rules(
             rows=rows,
