@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import dynamiclrp_core as lrp
 import pytest
 import torch
@@ -136,3 +138,24 @@ def test_second_order_reaches_the_weights() -> None:
         with torch.no_grad():
             weight[0, 0, 0, 0] -= s * h
     assert float(g[0, 0, 0, 0]) == pytest.approx((sizes[0] - sizes[1]) / (2 * h), rel=1e-4)
+
+
+def test_says_what_cannot_be_averaged() -> None:
+    model, x = net(), image()
+    explainer = lrp.LRP(model)
+    wrong: list[tuple[Callable[[], object], str]] = [
+        (lambda: lrp.smooth(explainer, x, 1, samples=0), "samples=0: there is nothing"),
+        (lambda: lrp.smooth(explainer, x, 1, noise=-0.1), "a standard deviation is not negative"),
+        (lambda: lrp.smooth(model, x, 1), r"Sequential explains nothing.\n  cure: lrp.LRP\("),  # type: ignore[arg-type]
+        (lambda: lrp.smooth(explainer, (x, x), 1), "inputs is a tuple: one tensor"),  # type: ignore[arg-type]
+        (lambda: lrp.integrated(explainer, x, 1, steps=0), "steps=0: there is nothing"),
+        (lambda: lrp.integrated(explainer, x, 1, baseline=torch.zeros(5)), r"baseline \(5,\) does not fit"),
+        (lambda: lrp.integrated(explainer, x, 1, baseline=torch.zeros(2, *x.shape)), "does not fit inputs"),
+        (lambda: lrp.occlusion(model, x, 1, window=4), "tuples of positive sizes"),  # type: ignore[arg-type]
+        (lambda: lrp.occlusion(model, x, 1, window=(2, 2), stride=(0, 1)), "tuples of positive sizes"),
+        (lambda: lrp.occlusion(model, x, 1, window=(2, 2), stride=(1,)), "tuples of positive sizes"),
+        (lambda: lrp.occlusion(model, x, 1, window=(1, 1, 2, 2)), "does not fit inputs"),
+    ]
+    for call, text in wrong:
+        with pytest.raises(lrp.InvalidInput, match=text):
+            call()

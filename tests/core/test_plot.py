@@ -136,6 +136,25 @@ def test_says_what_does_not_fit(
     assert not list(tmp_path.iterdir())
 
 
+def test_says_what_cannot_be_drawn() -> None:
+    x = torch.zeros(1, 3, 4, 4)
+    for image in (x - 0.5, x + 1.5):
+        with pytest.raises(
+            ValueError, match=r"values from .*, not 0 to 1: pass the picture as it was before"
+        ):
+            heatmap_grid(image, {"r": x})
+    for bad in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="'r' has entries that are not finite"):
+            heatmap_grid(x, {"r": x + bad})
+
+
+def test_one_map_and_a_name_as_text(tmp_path: Path) -> None:
+    x = torch.ones(1, 3, 4, 4)
+    figure = heatmap_grid(x, x, str(tmp_path / "new" / "grid.png"))
+    assert [axis.get_title() for axis in figure.axes] == ["image", "relevance"]
+    assert panel(drawn(tmp_path / "new" / "grid.png"), 0, 1, 1, 2).mean((0, 1))[0] > 0.3
+
+
 def test_keeps_out_of_pyplot() -> None:
     code = (
         "import sys, torch, pathlib, tempfile\n"

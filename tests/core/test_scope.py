@@ -46,7 +46,7 @@ def model() -> Model:
     return Model().double().eval()
 
 
-def sites(model: nn.Module, glob: str, dtype: torch.dtype | None = None) -> list[str]:
+def sites(model: nn.Module, glob: str | type[nn.Module], dtype: torch.dtype | None = None) -> list[str]:
     """The nodes that a rule for ``glob`` reaches."""
     seen: dict[object, str] = {}
 
@@ -78,12 +78,17 @@ GLOBS = {
     "heads.0.weight": ["MmBackward0"],
     "heads.?": ["AddmmBackward0", "MmBackward0"],
     "attention.out_proj": ["AddmmBackward0"],
+    nn.Conv1d: ["ConvolutionBackward0"],
+    nn.BatchNorm1d: ["NativeBatchNormBackward0"],
+    nn.Linear: [*["AddmmBackward0"] * 4, "MmBackward0"],
 }
 
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["trainable", "frozen"])
-@pytest.mark.parametrize("glob", GLOBS)
-def test_a_name_reaches_the_ops_that_use_it(model: Model, glob: str, frozen: bool) -> None:
+@pytest.mark.parametrize("glob", GLOBS, ids=str)
+def test_a_name_or_class_reaches_the_ops_that_use_it(
+    model: Model, glob: str | type[nn.Module], frozen: bool
+) -> None:
     model.requires_grad_(not frozen)
     assert sites(model, glob) == GLOBS[glob]
 
@@ -118,6 +123,35 @@ def test_an_unknown_name_is_an_error_with_near_ones(model: Model) -> None:
         lrp.load_rules().where("heads.1", marked(2.0))
     with pytest.raises(lrp.BadRule, match=r"afine.*did you mean affine"):
         lrp.load_rules().where("heads.1", lrp.override(afine=lrp.Gamma()), model=model)
+
+
+@pytest.mark.parametrize(
+    ("when", "text"),
+    [
+        (
+            nn.ReLU,
+            r"where\(ReLU\): Model has no ReLU with parameters.*it has: BatchNorm1d, Conv1d.*node type",
+        ),
+        (nn.Conv3d, r"has no Conv3d"),
+        (nn.Linear(2, 2), r"Linear is no name, class or function of an op.*the module's name"),
+        (["shared", "stem"], r"list is no name, class or function"),
+    ],
+)
+def test_what_no_op_can_be_told_by_is_an_error(model: Model, when, text: str) -> None:
+    with pytest.raises(lrp.BadRule, match=f"(?s){text}"):
+        lrp.load_rules().where(when, marked(2.0), model=model)
+
+
+def test_a_rule_alone_is_no_table(model: Model) -> None:
+    with pytest.raises(lrp.BadRule, match=r"lrp\.override\(affine=Gamma\("):
+        lrp.load_rules().where("shared", lrp.Gamma(), model=model)  # type: ignore[arg-type]
+    with pytest.raises(lrp.BadRule, match=r"Conv1d.*add model=model"):
+        lrp.load_rules().where(nn.Conv1d, marked(2.0))
+
+
+def test_a_table_is_printed_in_a_line() -> None:
+    rules = lrp.preset("epsilon").where(lrp.first_layer, lrp.override(affine=lrp.Flat()))
+    assert repr(rules).startswith("Rules('epsilon | override': ") and len(repr(rules)) < 80
 
 
 def test_a_model_that_is_gone_is_an_error() -> None:

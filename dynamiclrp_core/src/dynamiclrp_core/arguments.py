@@ -205,6 +205,11 @@ def rules_of(rules: Rules | str) -> Rules:
             f"rules is a {type(rules).__name__}, not a preset's name or Rules.\n"
             '  cure: rules="default", or lrp.load_rules() | lrp.override(...)'
         )
+    if rules.overrides and not rules.rows:
+        raise TypeError(
+            f"rules is {rules!r}: overrides, and nothing that they override.\n"
+            "  cure: lrp.load_rules() | these, or a preset | these"
+        )
     return rules
 
 

@@ -35,8 +35,11 @@ def smooth(
     generator  of the noise, for the same map again
     arguments  for ``explainer.attribute``
 
-    Raises what ``attribute`` raises.
+    Raises InvalidInput for several inputs, no samples or negative noise, and what ``attribute`` raises.
     """
+    _check(explainer, inputs, "samples", samples)
+    if noise < 0:
+        raise InvalidInput(f"noise={noise}: a standard deviation is not negative")
     flat = inputs.detach().reshape(inputs.shape[0], -1)
     spread = (flat.amax(1) - flat.amin(1)).view(-1, *[1] * (inputs.dim() - 1))
     total = torch.zeros_like(inputs)
@@ -64,10 +67,16 @@ def integrated(
     inputs    a float tensor, batch first; the result has its shape
     baseline  a number or a tensor that broadcasts to ``inputs``
 
-    Raises what ``explainer.attribute`` raises.
+    Raises InvalidInput for several inputs, no steps or a baseline that does not fit, and what
+    ``explainer.attribute`` raises.
     """
+    _check(explainer, inputs, "steps", steps)
     x = inputs.detach()
-    difference = x - torch.as_tensor(baseline, dtype=x.dtype, device=x.device)
+    start = torch.as_tensor(baseline, dtype=x.dtype, device=x.device)
+    try:
+        difference = x - start.expand(x.shape)
+    except RuntimeError:
+        raise InvalidInput(f"baseline {tuple(start.shape)} does not fit inputs {tuple(x.shape)}") from None
     total = torch.zeros_like(x)
     for k in range(steps):
         point = x - (1 - (k + 0.5) / steps) * difference
@@ -94,13 +103,19 @@ def occlusion(
     stride  between windows; None: as ``window``. Windows at the end are cut
 
     No rule is used: a relevance map and this one should agree on what matters.
-    Raises InvalidInput for a window of more dimensions than the inputs have, and for a bad target.
+    Raises InvalidInput for a window that is no tuple of positive sizes or has more dimensions than the
+    inputs, and for a bad target.
     """
-    dims = len(window)
     step = window if stride is None else stride
-    if not 0 < dims < inputs.dim() or len(step) != dims:
-        raise InvalidInput(f"window {window} with stride {step} does not fit inputs {tuple(inputs.shape)}")
-    x = inputs.detach()
+    sizes = (window, step)
+    if not all(isinstance(s, tuple | list) and 0 < len(s) == len(window) and min(s) > 0 for s in sizes):
+        raise InvalidInput(
+            f"window {window} with stride {step}: both are tuples of positive sizes in the last dimensions, "
+            "(8, 8) of images"
+        )
+    x, dims = inputs.detach(), len(window)
+    if dims >= x.dim():
+        raise InvalidInput(f"window {window} with stride {step} does not fit inputs {tuple(x.shape)}")
     fall, covered = torch.zeros_like(x), torch.zeros_like(x)
     with torch.no_grad():
         whole = _select(model(x), target)
@@ -114,3 +129,16 @@ def occlusion(
             fall[place] += change.view(-1, *[1] * (x.dim() - 1)) / entries
             covered[place] += 1
     return quotient(fall, covered)
+
+
+def _check(explainer: object, inputs: object, name: str, times: int) -> None:
+    if not hasattr(explainer, "attribute"):
+        raise InvalidInput(
+            f"{type(explainer).__name__} explains nothing.\n  cure: lrp.LRP(model, rules=...) does"
+        )
+    if not isinstance(inputs, Tensor):
+        raise InvalidInput(
+            f"inputs is a {type(inputs).__name__}: one tensor, batch first, can be averaged over"
+        )
+    if times < 1:
+        raise InvalidInput(f"{name}={times}: there is nothing to average over")

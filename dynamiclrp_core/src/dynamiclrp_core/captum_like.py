@@ -24,6 +24,9 @@ class LRP:
     ids), or a list of such (the embeddings of an encoder and a decoder); None: the inputs themselves. A
     tensor per use of a layer, in order of use. ``rules``: a preset's name or ``Rules``. The model is not
     changed; its forward runs once, recorded, so value rules work on frozen models too.
+
+    captum's metrics take ``LRP(...).attribute``; its ``NoiseTunnel`` asks for captum's own classes, and
+    ``lrp.smooth`` is there instead. Raises InvalidInput for a ``layer`` of another kind.
     """
 
     def __init__(
@@ -32,8 +35,13 @@ class LRP:
         layer: nn.Module | Sequence[nn.Module] | None = None,
         rules: Rules | str = "default",
     ) -> None:
+        given = [] if layer is None else list(layer) if isinstance(layer, list | tuple) else [layer]
+        if not all(isinstance(one, nn.Module) for one in given):
+            raise InvalidInput(
+                f"layer={layer!r} is no module: layer=model.get_submodule(name), or a list of such modules"
+            )
         self.model = model
-        self.layers = [layer] if isinstance(layer, nn.Module) else layer and list(layer)
+        self.layers = given or None
         self.rules = rules
         self.run: Run | None = None
 

@@ -18,8 +18,8 @@ SHARPEST = 0.995
 
 def heatmap_grid(
     images: Tensor | None,
-    heatmaps: Mapping[str, Tensor],
-    out: Path | None = None,
+    heatmaps: Mapping[str, Tensor] | Tensor,
+    out: Path | str | None = None,
     *,
     captions: Sequence[str] = (),
     title: str = "",
@@ -33,7 +33,7 @@ def heatmap_grid(
     images      (n, channels, height, width), 1 channel (ink: 0 is drawn white) or 3 (red, green,
                 blue), between 0 and 1. None: heatmaps only
     heatmaps    name -> relevance, (n, any channels, height, width), summed over channels, or
-                (n, height, width)
+                (n, height, width); or one such tensor
     out         the file to write; its folder is made
     captions    one per row
     overlay     heatmaps are laid over the image in grey
@@ -41,10 +41,11 @@ def heatmap_grid(
                 other is its negative. None: a scale of its own for each heatmap, symmetric about zero
     columns     panels per row, for a single image with many heatmaps
 
-    Raises ValueError where shapes do not fit, ModuleNotFoundError without matplotlib
+    Raises ValueError where shapes do not fit, for an image that is not between 0 and 1 (before it was
+    normalised it was) and for relevance that is not finite, ModuleNotFoundError without matplotlib
     (``pip install 'dynamiclrp-core[plot]'``).
     """
-    maps = _checked(images, heatmaps)
+    maps = _checked(images, {"relevance": heatmaps} if isinstance(heatmaps, Tensor) else heatmaps)
     n, height, width = next(iter(maps.values())).shape
     if captions and len(captions) != n:
         raise ValueError(f"{len(captions)} captions for {n} images")
@@ -89,6 +90,7 @@ def heatmap_grid(
     if title:
         figure.suptitle(title, fontsize=10)
     if out is not None:
+        out = Path(out)
         out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(out)
     return figure
@@ -98,6 +100,13 @@ def _checked(images: Tensor | None, heatmaps: Mapping[str, Tensor]) -> dict[str,
     """Heatmaps as (n, height, width), all of one size."""
     if images is not None and (images.dim() != 4 or images.shape[1] not in (1, 3)):
         raise ValueError(f"images have shape {tuple(images.shape)}, not (n, 1 or 3, height, width)")
+    if images is not None and images.numel():
+        low, high = (float(v) for v in images.detach().aminmax())
+        if low < 0 or high > 1:
+            raise ValueError(
+                f"images have values from {low:.3g} to {high:.3g}, not 0 to 1: pass the picture as it was "
+                "before it was normalised"
+            )
     if not heatmaps:
         raise ValueError("no heatmaps to draw")
     made: dict[str, Tensor] = {}
@@ -110,6 +119,8 @@ def _checked(images: Tensor | None, heatmaps: Mapping[str, Tensor]) -> dict[str,
         if made[name].shape != (first.shape[0], *first.shape[-2:]):
             what = "the first" if images is None else "the images"
             raise ValueError(f"heatmap {name!r} has shape {tuple(r.shape)}, {what} {tuple(first.shape)}")
+        if not bool(flat.isfinite().all()):
+            raise ValueError(f"heatmap {name!r} has entries that are not finite: there is no colour for them")
     return made
 
 

@@ -210,6 +210,11 @@ def _preset(name: str, packs: tuple[str, ...] | None, parameters: tuple[tuple[st
         raise DynamicLRPError(
             f"preset {name!r} cannot do without {', '.join(lacking)}: lrp.preset({name!r}, {example})"
         )
+    takes = [*inspect.signature(known[name]).parameters]
+    if unknown := [p for p in given if p not in takes]:
+        raise TypeError(
+            f"preset {name!r} has no {', '.join(unknown)}; it has: {', '.join(takes) or 'nothing'}"
+        )
     made = load_rules(packs) | known[name](**given)
     rows = {n: row if row.pack else replace(row, pack=f"{name} preset") for n, row in made.rows.items()}
     return Rules(rows=rows, overrides=made.overrides, name=name, packs=made.packs)

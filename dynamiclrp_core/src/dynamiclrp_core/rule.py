@@ -60,6 +60,14 @@ class Rule(BaseModel):
     linear: ClassVar[bool] = True
     """Whether the entries are linear in the relevance that arrives."""
 
+    if not TYPE_CHECKING:  # the generated __init__ tells type checkers more
+
+        def __new__(cls, *args: object, **_: object) -> Rule:
+            if args:
+                names = ", ".join(f"{name}=..." for name in cls.model_fields) or "it has none"
+                raise TypeError(f"{cls.__name__} takes its parameters by name: {names}")
+            return super().__new__(cls)
+
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         """Entries for coefficients ``c``, one per output of the node (None: nothing arrived)."""
         return self.value(op, *(None if ci is None else times(op.output(i), ci) for i, ci in enumerate(c)))

@@ -11,6 +11,7 @@ it: attention to the module of its projections.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from functools import cache
 from weakref import ref
@@ -23,6 +24,24 @@ from .errors import BadRule
 from .node import leaf
 from .op import Op
 from .rule import Matcher
+
+
+def matcher_of(when: Matcher | str | type[nn.Module], model: nn.Module | None) -> Matcher:
+    """The matcher that ``Rules.where`` is given, or that of a name or a class of modules of ``model``.
+
+    Raises BadRule for what is none of these, or without the model that names and classes need.
+    """
+    if isinstance(when, str | type):
+        if model is None:
+            raise BadRule(f"where({when!r}, ...): names and classes belong to a model: add model=model")
+        return named(when, model) if isinstance(when, str) else of_class(when, model)
+    if isinstance(when, nn.Module) or not callable(when):
+        what = type(when).__name__
+        raise BadRule(
+            f"where(): {what} is no name, class or function of an op.\n"
+            '  cure: the module\'s name, where("layer1.0", ..., model=model)'
+        )
+    return when
 
 
 def named(glob: str, model: nn.Module) -> Matcher:
@@ -42,12 +61,34 @@ def named(glob: str, model: nn.Module) -> Matcher:
             f"where({glob!r}): {type(model).__name__} has no parameter and no module with parameters of "
             f"that name" + (f"; near it: {', '.join(sorted(near))}" if near else "")
         )
+    return _matcher(glob, model, lambda name: fnmatchcase(name, glob))
+
+
+def of_class(cls: type, model: nn.Module) -> Matcher:
+    """Matcher: the ops of the modules of class ``cls``, told as by ``named``.
+
+    Raises BadRule where ``model`` has no such module, or none of them has a parameter to tell it by.
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
+    found = {name for name, module in modules.items() if isinstance(module, cls)}
+    if not any(found.intersection(_with_modules(full)) for full in _tensors(model)):
+        owners = {full.rpartition(".")[0] for full in _tensors(model)}
+        known = {type(m).__name__ for name, m in modules.items() if name in owners}
+        raise BadRule(
+            f"where({cls.__name__}): {type(model).__name__} has no {cls.__name__} with parameters, by which "
+            f"its ops are told; it has: {', '.join(sorted(known)) or 'none'}.\n"
+            "  cure: for ops without parameters their node type, override(ReluBackward0=...)"
+        )
+    return _matcher(cls.__name__, model, found.__contains__)
+
+
+def _matcher(title: str, model: nn.Module, fits: Callable[[str], bool]) -> Matcher:
     known = ref(model)
 
     def matcher(op: Op) -> bool:
-        return any(fnmatchcase(name, glob) for name in _names(op, known()))
+        return any(fits(name) for name in _names(op, known()))
 
-    matcher.__name__ = glob
+    matcher.__name__ = title
     return matcher
 
 

@@ -99,6 +99,9 @@ class Rules(Mapping[str, Row]):
                 table[row.node] = replace(row, pack=label)
         return Rules(rows=table, name="default", packs=tuple(packs))
 
+    def __repr__(self) -> str:
+        return f"Rules({self.name!r}: {len(self.rows)} rows, {len(self.overrides)} overrides)"
+
     def __getitem__(self, node: str) -> Row:
         return self.rows[node]
 
@@ -120,6 +123,9 @@ class Rules(Mapping[str, Row]):
                     raise BadRule(
                         f"override({o.key}=...): no node and no family of that name is loaded"
                         + (f"; did you mean {', '.join(near)}?" if near else "")
+                        + "\n  cure: a family (affine: all layers; norm, linear, adding, ...), a "
+                        "node type (ConvolutionBackward0), or a class of modules: "
+                        "where(nn.Conv2d, override(affine=...), model=model)"
                     )
         return Rules(
             rows=rows,
@@ -128,23 +134,28 @@ class Rules(Mapping[str, Row]):
             packs=self.packs + other.packs,
         )
 
-    def where(self, when: Matcher | str, other: Rules, model: nn.Module | None = None) -> Rules:
+    def where(
+        self, when: Matcher | str | type[nn.Module], other: Rules, model: nn.Module | None = None
+    ) -> Rules:
         """``self``, with the overrides of ``other`` only where ``when`` holds. The later one wins.
 
         when   a function of the ``Op`` (``lrp.first_layer``, ``lambda op: op.shape[-1] > 7``), or the name
-               of parameters or modules of ``model``, with ``*``: ``where("layer1.*", other, model=model)``
+               of parameters or modules of ``model``, with ``*``: ``where("layer1.*", other, model=model)``,
+               or a class of its modules: ``where(nn.Conv2d, other, model=model)``
         other  ``override(...)`` or a preset, whose rows are not used
 
-        Raises BadRule for a name that nothing in ``model`` has, and for overrides that name no row.
+        Raises BadRule for a name or class that nothing in ``model`` has, for overrides that name no row,
+        and for arguments of another kind.
         """
-        if isinstance(when, str):
-            if model is None:
-                raise BadRule(f"where({when!r}, ...): names belong to a model: add model=model")
-            from .scope import named  # it needs the engine, which needs this module
+        from .scope import matcher_of  # it needs the engine, which needs this module
 
-            when = named(when, model)
+        if not isinstance(other, Rules):
+            raise BadRule(
+                f"where(..., {other!r}): it takes rules, lrp.override(affine={other!r}), or a preset"
+            )
+        holds = matcher_of(when, model)
         return self | Rules(
-            overrides=tuple(replace(o, when=_both(when, o.when)) for o in other.overrides), name=other.name
+            overrides=tuple(replace(o, when=_both(holds, o.when)) for o in other.overrides), name=other.name
         )
 
     def kind(self, node: Node) -> Kind | None:
@@ -169,18 +180,20 @@ class Rules(Mapping[str, Row]):
 
     def cases(self, row: Row) -> tuple[tuple[Matcher | None, Rule], ...]:
         """The (matcher, rule) pairs to try for a node of ``row``, overrides applied."""
-        # With each pair the name of its case: a scoped rule stands for the case it was scoped from.
-        named = [(m, rule, None if m is None else m.__name__) for m, rule in row.cases]
+        # For each case its rules with their scopes, the last one given first.
+        by_case: list[tuple[Matcher | None, str | None, list[tuple[Matcher | None, Rule]]]] = [
+            (m, None if m is None else m.__name__, [(None, rule)]) for m, rule in row.cases
+        ]
         for o in self.overrides:
-            if o.key not in (row.node, row.family):
-                continue
-            if o.case == "*":
-                replaced: list[tuple[Matcher | None, Rule, str | None]] = [(None, o.rule, None)]
-            else:
-                replaced = [(m, o.rule if case == o.case else rule, case) for m, rule, case in named]
-            rest = [] if o.when is None else named
-            named = [(_both(o.when, m), rule, case) for m, rule, case in replaced] + rest
-        return tuple((m, rule) for m, rule, _ in named)
+            if o.key in (row.node, row.family):
+                for _, case, scoped in by_case:
+                    if o.case in ("*", case):
+                        scoped[:] = [(o.when, o.rule), *(scoped if o.when else ())]
+        if all(
+            scoped == by_case[-1][2] for _, _, scoped in by_case
+        ):  # then which case it is need not be asked
+            del by_case[:-1]
+        return tuple((_both(when, m), rule) for m, _, scoped in by_case for when, rule in scoped)
 
 
 def _both(a: Matcher | None, b: Matcher | None) -> Matcher | None:
