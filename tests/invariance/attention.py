@@ -14,6 +14,15 @@ SQRT_D = 2.0  # width 4
 SEEN = torch.tensor([1.0, 0.0, 1.0, 1.0])
 
 
+def lse(x: Tensor) -> Tensor:
+    return x.logsumexp(-1, keepdim=True)
+
+
+def stable(x: Tensor, top: Tensor) -> Tensor:
+    """logsumexp by hand, less ``top`` and then more of it."""
+    return (top.squeeze(-1) + (x - top).exp().sum(-1).log()).unsqueeze(-1)
+
+
 def by_hand(x: Tensor, dim: int = -1) -> Tensor:
     e = torch.exp(x - x.amax(dim, keepdim=True))
     return e / e.sum(dim, keepdim=True)
@@ -45,6 +54,21 @@ SOFTMAX = (
         "exp of log-softmax": lambda x: x.log_softmax(-1).exp(),
         "exp(x - logsumexp)": lambda x: torch.exp(x - x.logsumexp(-1, keepdim=True)),
         "exp(x - log sum exp)": lambda x: torch.exp(x - x.exp().sum(-1, keepdim=True).log()),
+        "exp(x - stable logsumexp)": lambda x: torch.exp(x - stable(x, x.amax(-1, keepdim=True))),
+        "shifted twice": lambda x: (lambda m: torch.exp(x - m - (x - m).exp().sum(-1, keepdim=True).log()))(
+            x.detach().amax(-1, keepdim=True)),
+        "exp(-(logsumexp - x))": lambda x: torch.exp(-(lse(x) - x)),
+        "exp(x + (-logsumexp))": lambda x: torch.exp(x + (-lse(x))),
+        "exp times exp(-logsumexp)": lambda x: x.exp() * (-lse(x)).exp(),
+        "exp times exp(-log sum exp)": lambda x: x.exp() * (-x.exp().sum(-1, keepdim=True).log()).exp(),
+        "exp over exp(logsumexp)": lambda x: x.exp() / lse(x).exp(),
+        "exp of log of softmax": lambda x: x.softmax(-1).log().exp(),
+        "matrix product": lambda x: (lambda e: e / (e @ torch.ones(4, 1).to(x)))(x.exp()),
+        "matrix and vector": lambda x: (lambda e: e / (e @ torch.ones(4).to(x))[:, None])(x.exp()),
+        "product from the left": lambda x: (lambda e: (e / (torch.ones(1, 4).to(x) @ e)).mT)(x.mT.exp()),
+        "F.normalize": lambda x: F.normalize(x.exp(), p=1.0, dim=-1),
+        "norm": lambda x: (lambda e: e / e.norm(p=1, dim=-1, keepdim=True))(x.exp()),
+        "floor under the sum": lambda x: (lambda e: e / e.sum(-1, keepdim=True).clamp(min=1e-9))(x.exp()),
         "safe softmax": lambda x: torch.ops.aten._safe_softmax(x, -1),
         "shifted": lambda x: (x + 5.0).softmax(-1),
     }),
@@ -75,6 +99,9 @@ SOFTMAX = (
         "log(softmax + tiny)": lambda x: (x.softmax(-1) + 1e-12).log(),
         "logsumexp of a copy": lambda x: x - x.mT.logsumexp(0)[:, None],
         "log of softmax by hand": lambda x: by_hand(x).log(),
+        "log of F.normalize": lambda x: F.normalize(x.exp(), p=1.0, dim=-1).log(),
+        "log of exp times exp": lambda x: (x.exp() * (-lse(x)).exp()).log(),
+        "stable": lambda x: x - stable(x, x.amax(-1, keepdim=True)),
     }),
     Group("logsumexp", {
         "torch.logsumexp": lambda x: x.logsumexp(-1),
@@ -84,6 +111,11 @@ SOFTMAX = (
             x.detach().amax(-1, keepdim=True)),
         "mean": lambda x: x.exp().mean(-1).log() + math.log(4),
         "scaled": lambda x: (x.exp() / 3).sum(-1).log() + math.log(3),
+        "matrix product": lambda x: (x.exp() @ torch.ones(4).to(x)).log(),
+        "norm": lambda x: x.exp().norm(p=1, dim=-1).log(),
+        "logaddexp": lambda x: torch.logaddexp(
+            torch.logaddexp(x[:, 0], x[:, 1]), torch.logaddexp(x[:, 2], x[:, 3])),
+        "logcumsumexp": lambda x: torch.logcumsumexp(x, -1)[:, -1],
     }),
     Group("masked logsumexp with a sink", {
         "concatenated": lambda x: torch.cat(
@@ -104,6 +136,14 @@ SOFTMAX = (
             x.softmax(-1).gather(-1, x.detach().topk(2, -1).indices)),
         "scattered": lambda x: (lambda p: (p / p.sum(-1, keepdim=True)).gather(-1, x.topk(2, -1).indices))(
             torch.zeros_like(x).scatter(-1, x.topk(2, -1).indices, x.softmax(-1).topk(2, -1).values)),
+        "of softmax by hand": lambda x: (lambda p: p / p.sum(-1, keepdim=True))(
+            by_hand(x).topk(2, -1).values),
+        "of exp(log-softmax)": lambda x: (lambda p: p / p.sum(-1, keepdim=True))(
+            x.log_softmax(-1).exp().topk(2, -1).values),
+        "of exp(x - logsumexp)": lambda x: (lambda p: p / p.sum(-1, keepdim=True))(
+            (x - lse(x)).exp().topk(2, -1).values),
+        "of exps": lambda x: (lambda e: e / e.sum(-1, keepdim=True))(x.exp().topk(2, -1).values),
+        "F.normalize": lambda x: F.normalize(x.softmax(-1).topk(2, -1).values, p=1.0, dim=-1),
         "sorted": lambda x: (lambda p: p / p.sum(-1, keepdim=True))(
             x.softmax(-1).sort(-1, descending=True).values[:, :2]),
     }),

@@ -70,6 +70,10 @@ GATES = (
     Group("leaky relu times sigmoid", {
         "F.leaky_relu": lambda x: F.leaky_relu(x, 0.1) * x.sigmoid(),
         "where": lambda x: torch.where(x > 0, x, 0.1 * x) * x.sigmoid(),
+        "maximum": lambda x: torch.maximum(x, 0.1 * x) * x.sigmoid(),
+        "fmax": lambda x: x.sigmoid() * torch.fmax(0.1 * x, x),
+        "minimum": lambda x: -torch.minimum(-x, -0.1 * x) * x.sigmoid(),
+        "prelu": lambda x: F.prelu(x, torch.tensor([0.1], dtype=x.dtype)) * x.sigmoid(),
         "quotient": lambda x: torch.where(x > 0, x, 0.1 * x) / (1 + torch.exp(-x)),
     }),
     Group("swish with a learned beta", {

@@ -60,9 +60,13 @@ DIFFERENT: tuple[tuple[Group, Rules], ...] = (
         "logsumexp": lambda a, b: torch.stack([a, b]).logsumexp(0),
         "by hand": lambda a, b: (a.exp() + b.exp()).log(),
     }, live=TWO), DEFAULT),
-    (Group("exps over their norm or product", {
+    (Group("a softmax that divides by no sum of exps", {
         "softmax": lambda x: x.softmax(-1),
-        "matrix product": lambda x: (lambda e: e / (e @ torch.ones(4, 1).to(x)))(x.exp()),
+        "last of the running sums": lambda x: (lambda e: e / e.cumsum(-1)[:, -1:])(x.exp()),
+    }), DEFAULT),
+    (Group("a softmax that is one over something", {
+        "softmax": lambda x: x.softmax(-1),
+        "1 / exp(logsumexp - x)": lambda x: 1 / (x.logsumexp(-1, keepdim=True) - x).exp(),
     }), DEFAULT),
     (Group("a product inside another op", {
         "x sigmoid(x)": lambda x: x * x.sigmoid(),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import dynamiclrp_core as lrp
+import pytest
 import torch
 from torch import Tensor
 
@@ -149,6 +151,49 @@ def test_shifted_by_two_maxima() -> None:
     x = square()
     y = (x - x.amax(0)[:, None]).exp() / (x - x.amax(1)[:, None]).exp().sum(-1, keepdim=True)
     assert "Gradient()" not in lrp.propagate(y, x).rules_used
+
+
+def test_divided_by_a_sum_of_powers_of_another_base() -> None:
+    def slow(w: Rows, x: Rows) -> list[Rows]:
+        sums = [sum(2.0**v for v in row) for row in x]
+        return [[[w[i][j] * (math.exp(x[i][j]) - 1) / sums[i] for j in range(N)] for i in range(N)]]
+
+    check(lambda x: x.exp() / torch.exp2(x).sum(-1, keepdim=True), slow, square())
+
+
+NO_SOFTMAX: dict[str, Callable[[Tensor], Tensor]] = {
+    "times the sum": lambda x: x.exp() * x.logsumexp(-1, keepdim=True).exp(),
+    "turned, times the sum": lambda x: (-x).exp() * x.exp().sum(-1, keepdim=True),
+    "turned twice": lambda x: x.exp() * x.logsumexp(-1, keepdim=True).neg().neg().exp(),
+    "logits turned": lambda x: x.exp() / (-x).exp().sum(-1, keepdim=True),
+    "logits turned in log space": lambda x: torch.exp(-x - x.logsumexp(-1, keepdim=True)),
+    "logsumexp added": lambda x: torch.exp(x + x.logsumexp(-1, keepdim=True)),
+    "a maximum left over": lambda x: torch.exp(
+        x - (x.amax(-1, keepdim=True) + x.exp().sum(-1, keepdim=True).log())
+    ),
+    "a maximum of another dimension": lambda x: torch.exp(
+        x - (x.amax(0, keepdim=True).mT + (x - x.amax(-1, keepdim=True)).exp().sum(-1, keepdim=True).log())
+    ),
+    "a log-softmax less its maximum": lambda x: (lambda u: torch.exp(u - u.amax(-1, keepdim=True)))(
+        x - x.logsumexp(-1, keepdim=True)
+    ),
+    "half of a logsumexp": lambda x: torch.exp(torch.sub(x, x.logsumexp(-1, keepdim=True), alpha=0.5)),
+    "the 2-norm of exps": lambda x: torch.nn.functional.normalize(x.exp(), dim=-1),
+    "several sums with weights": lambda x: x.exp() / (x.exp() @ square(3).detach()),
+    "rows of the other side": lambda x: x.exp() / (x.exp() @ torch.ones(N, 1).to(x)).mT,
+}
+
+
+@pytest.mark.parametrize("name", NO_SOFTMAX)
+def test_the_exp_keeps_its_secant(name: str) -> None:
+    """Nothing that looks like a softmax only in part takes the rule of one."""
+    x = square()
+    with lrp.record():
+        y = NO_SOFTMAX[name](x)
+    weights = torch.arange(1.0, y.numel() + 1, dtype=y.dtype).view(y.shape)
+    (whole,) = torch.autograd.grad((y * weights).sum(), x, retain_graph=True)
+    (made,) = lrp.relevance((y * weights).sum(), x)
+    assert float((made - whole * x.detach()).abs().max()) > 1e-3  # else all parts took their gradient
 
 
 def test_log_of_a_logsumexp_of_exps() -> None:

@@ -35,7 +35,7 @@ def bilinear(op: Op) -> bool:
 def _scalar(row: Row) -> bool:
     if row.selects:
         return False
-    return row.family in ("elementwise", "adding", "product", "quotient", "moving")
+    return row.family in ("elementwise", "entrywise", "adding", "product", "quotient", "moving")
 
 
 def gate(op: Op) -> int | Region | None:
@@ -109,7 +109,7 @@ def _keeps_zero(op: Op, edge: Edge, x: Address) -> bool:
         row = step.row
         if row.family == "elementwise" and step.offset != 0:
             return False
-        if row.family == "adding" or (row.family == "quotient" and not step.live[0]):
+        if row.family in ("adding", "entrywise") or (row.family == "quotient" and not step.live[0]):
             return False
         edge = step.edges[step.live.index(True)]
     return True

@@ -22,6 +22,13 @@ from .sdpa import ValuesOnly
 Softmax = Literal["taylor", "stop"]
 Gate = Literal["half", "signal"]
 Norm = Literal["scale", "statistics", "identity"]
+LOGARITHMS = (
+    "LogSoftmaxBackward0",
+    "LogsumexpBackward0",
+    "LogcumsumexpBackward0",
+    "LogaddexpBackward0",
+    "Logaddexp2Backward0",
+)
 SCALAR = ("product__gate", "quotient__gate", "elementwise__composed", "quotient__composed")
 """Where a scalar function by hand ends."""
 
@@ -36,8 +43,7 @@ def constant_weights() -> Rules:
     return override(
         "constant weights",
         softmax=Stop(),
-        LogSoftmaxBackward0=Gradient(),  # outputs, not weightings
-        LogsumexpBackward0=Gradient(),
+        **dict.fromkeys(LOGARITHMS, Gradient()),  # outputs, not weightings
         quotient__softmax_by_hand=Stop(),
         product__softmax_by_hand=Stop(),
         ExpBackward0__softmax_by_hand=Stop(),

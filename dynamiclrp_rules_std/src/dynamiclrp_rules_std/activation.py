@@ -6,9 +6,10 @@ import math
 
 import torch
 import torch.nn.functional as F
-from dynamiclrp_core.families import composite, elementwise, scaling
+from dynamiclrp_core.families import composite, custom, elementwise, scaling
 from dynamiclrp_core.numerics import secant, within
 from dynamiclrp_core.op import Op
+from dynamiclrp_core.subgraph import Composite
 from torch import Tensor
 
 
@@ -161,7 +162,7 @@ ROWS = (
     # The noise is 1 where x > 0.
     elementwise("RreluWithNoiseBackward0", degree=1.0, forward=lambda op, x: rrelu(op, x)),
     composite("GluBackward0", forward=lambda op, x: _glu(*x.chunk(2, op.saved.dim))),
-    composite("PreluKernelBackward0", "self weight",
+    custom("PreluKernelBackward0", Composite(), "self weight", family="entrywise",
         forward=lambda op, x, weight: x.clamp_min(0) + weight * x.clamp_max(0)),
     scaling("NativeDropoutBackward0", forward=lambda op, x: _dropout(op, x)),
 )  # fmt: skip

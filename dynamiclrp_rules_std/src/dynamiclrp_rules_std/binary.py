@@ -10,7 +10,7 @@ from dynamiclrp_core.errors import Unrecoverable
 from dynamiclrp_core.families import affine, composite, custom, elementwise, homogeneous, softmax
 from dynamiclrp_core.numerics import dot, quotient, secant
 from dynamiclrp_core.op import Op
-from dynamiclrp_core.rule import Entries, Entry, Rule
+from dynamiclrp_core.rule import Entries, Entry, Row, Rule
 from dynamiclrp_core.secants import SecantIn
 from torch import Tensor
 
@@ -110,6 +110,12 @@ def _remainder(op: Op, x: Tensor, y: Tensor) -> Tensor:
     return x - y * (rounded * quotient(exact, rounded).detach()).round()
 
 
+def _larger(node: str, operands: str, function: Callable[..., Tensor], sign: int = 1) -> Row:
+    return custom(
+        node, TheLarger(sign=sign), operands, family="entrywise", forward=lambda op, a, b: function(a, b)
+    )
+
+
 ROWS = (
     # -- sums with a product in them ----------------------------------------------------------------
     affine("AddcmulBackward0", "self tensor1 tensor2", factors=(1, 2), bias=0, forward=_addcmul,
@@ -146,11 +152,9 @@ ROWS = (
     composite("XlogyBackward0", "self other", forward=xlog(torch.log)),
     composite("SpecialXlog1PyBackward0", "self other", forward=xlog(torch.log1p)),
     # -- the larger, the smaller --------------------------------------------------------------------
-    custom("FmaxBackward0", TheLarger(), "self other", forward=lambda op, a, b: torch.fmax(a, b)),
-    custom("FminBackward0", TheLarger(sign=-1), "self other",
-        forward=lambda op, a, b: torch.fmin(a, b)),
+    _larger("FmaxBackward0", "self other", torch.fmax),
+    _larger("FminBackward0", "self other", torch.fmin, -1),
     composite("ClampBackward0", "self min max", optional=(1, 2), forward=_clamped),
-    custom("ClampMinBackward1", TheLarger(), "self min", forward=lambda op, x, m: torch.maximum(x, m)),
-    custom("ClampMaxBackward1", TheLarger(sign=-1), "self max",
-        forward=lambda op, x, m: torch.minimum(x, m)),
+    _larger("ClampMinBackward1", "self min", torch.maximum),
+    _larger("ClampMaxBackward1", "self max", torch.minimum, -1),
 )  # fmt: skip

@@ -105,9 +105,9 @@ ROWS = (
     winner("SortBackward0", forward=_gathered),
     winner("SortBackward1", forward=_gathered),
     winner("TopkBackward0", reduces=True, forward=_gathered),
-    custom("MaximumBackward0", TheLarger(), "self other",
+    custom("MaximumBackward0", TheLarger(), "self other", family="entrywise",
         forward=lambda op, a, b: torch.maximum(a, b)),
-    custom("MinimumBackward0", TheLarger(sign=-1), "self other",
+    custom("MinimumBackward0", TheLarger(sign=-1), "self other", family="entrywise",
         forward=lambda op, a, b: torch.minimum(a, b)),
     # -- homogeneous --------------------------------------------------------------------------------
     # The norm of order 0 counts: scaling x changes nothing.
