@@ -19,6 +19,7 @@ from . import (
     foreach,
     index,
     linalg,
+    loss,
     norm,
     overloads,
     pad,
@@ -37,7 +38,7 @@ from . import (
 TABLES = (
     arithmetic, binary, special, activation, linalg, decomposition, complexes, conv, shape, copies, index,
     scatter, embedding, reduce, scan, distance, pad, pool, resample, norm, recurrent, source, sparse,
-    foreach, overloads,
+    loss, foreach, overloads,
 )  # fmt: skip
 
 _BOUND = "degree 1 up to the bound, as statistics take x.norm().clamp_min(eps)"
