@@ -13,7 +13,6 @@ import pytest
 import torch
 from dynamiclrp_core import survey as surveys
 from dynamiclrp_core.survey import load, survey
-from torch import nn
 
 SCRIPT = """
 import torch
