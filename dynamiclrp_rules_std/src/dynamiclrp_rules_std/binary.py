@@ -91,8 +91,9 @@ def xlog(f: Callable[[Tensor], Tensor]) -> Callable[[Op, Tensor, Tensor], Tensor
 
 
 def _clamped(op: Op, x: Tensor, low: Tensor | None, high: Tensor | None) -> Tensor:
-    x = x if low is None else torch.maximum(x, low)
-    return x if high is None else torch.minimum(x, high)
+    """What is within its bounds, and at them, stays itself (torch.maximum would share it with the bound)."""
+    x = x if low is None else torch.where(x < low, low, x)
+    return x if high is None else torch.where(x > high, high, x)
 
 
 def _modulo(node: str, f: Callable[..., Tensor]) -> Any:
@@ -150,7 +151,8 @@ ROWS = (
     custom("FminBackward0", TheLarger(sign=-1), "self other",
         forward=lambda op, a, b: torch.fmin(a, b)),
     composite("ClampBackward0", "self min max", optional=(1, 2), forward=_clamped),
-    custom("ClampMinBackward1", TheLarger(), "self min", forward=lambda op, x, m: torch.maximum(x, m)),
-    custom("ClampMaxBackward1", TheLarger(sign=-1), "self max",
-        forward=lambda op, x, m: torch.minimum(x, m)),
+    custom("ClampMinBackward1", TheLarger(tie=1), "self min",
+        forward=lambda op, x, low: _clamped(op, x, low, None)),
+    custom("ClampMaxBackward1", TheLarger(sign=-1, tie=1), "self max",
+        forward=lambda op, x, high: _clamped(op, x, None, high)),
 )  # fmt: skip
