@@ -167,6 +167,55 @@ def test_functions_of_flash_attn_get_the_map_of_the_fused_node(name: str, live: 
         torch.testing.assert_close(got, expected)
 
 
+def stand_in_packed(name: str) -> Any:
+    """The same of a call that takes (q, k, v) in one tensor, or (k, v): stacked before heads and width."""
+
+    class Attention(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *arguments: Any) -> Tensor:
+            tensors = [t for t in arguments if isinstance(t, Tensor) and t.is_floating_point()]
+            ctx.save_for_backward(*tensors)
+            ctx.arguments = len(arguments)
+            return attended(*unpacked(*tensors))
+
+        @staticmethod
+        def backward(ctx: Any, *c: Any) -> Any:
+            tensors = [t.detach().requires_grad_() for t in ctx.saved_tensors]
+            with torch.enable_grad():
+                grads = torch.autograd.grad(attended(*unpacked(*tensors)), tensors, c[0])
+            return (*grads, *[None] * (ctx.arguments - len(tensors)))
+
+    Attention.__module__, _, Attention.__qualname__ = name.rpartition(".")
+    return Attention
+
+
+def unpacked(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """q, k and v of (q, kv) or of (qkv,), as views."""
+    return (*tensors[:-1], *tensors[-1].unbind(-3))
+
+
+PACKED = {
+    "FlashAttnQKVPackedFunc": (((1, 5, 3, 2, 4),), ()),
+    "FlashAttnVarlenQKVPackedFunc": (((5, 3, 2, 4),), (torch.tensor([0, 5]), 5)),
+    "FlashAttnKVPackedFunc": (((1, 5, 2, 4), (1, 5, 2, 2, 4)), ()),
+    "FlashAttnVarlenKVPackedFunc": (((5, 2, 4), (5, 2, 2, 4)), (torch.tensor([0, 5]),) * 2 + (5, 5)),
+}
+
+
+@pytest.mark.parametrize("preset", ["default", "cp-lrp"])
+@pytest.mark.parametrize("name", PACKED)
+def test_packed_functions_of_flash_attn_get_the_map_of_the_parts(name: str, preset: str) -> None:
+    torch.manual_seed(0)
+    shapes, rest = PACKED[name]
+    tensors = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    fused = stand_in_packed(f"flash_attn.flash_attn_interface.{name}").apply(*tensors, *rest, 0.0, None)
+    steps = attended(*unpacked(*tensors))
+    for inputs in (tensors, tensors[:1], tensors[-1:]):
+        runs = [lrp.propagate(y, inputs, rules=preset) for y in (fused, steps)]
+        for got, expected in zip(runs[0].relevance, runs[1].relevance):
+            torch.testing.assert_close(got, expected)
+
+
 # -- forwards ----------------------------------------------------------------------------------------
 
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import pytest
+from dynamiclrp_rules_attention import flex, moe
 
 from tests.built import Built, check_loaded_late, each, of_pack, rows_without_sample
 
 from .test_other_devices import CALLS
 
 # Kernels of other devices, and Functions of libraries. test_other_devices.py is about them;
-# tests/models has the model that calls BLOOM's GELU.
+# test_flex.py is about flex_attention; tests/models has the model that calls BLOOM's GELU.
 ELSEWHERE = {
     *CALLS,
     "CudnnAttentionBackward0",
     "FusedRmsNormBackward0",
-    "flash_attn.flash_attn_interface.FlashAttnFunc",
-    "flash_attn.flash_attn_interface.FlashAttnVarlenFunc",
+    *(
+        f"flash_attn.flash_attn_interface.FlashAttn{name}Func"
+        for name in ("", "Varlen", "KVPacked", "VarlenKVPacked", "QKVPacked", "VarlenQKVPacked")
+    ),
+    flex.FLEX,
+    flex.READ,
+    moe.FALLBACK,
     "transformers.models.bloom.modeling_bloom.GeLUFunction",
 }
 

@@ -162,6 +162,25 @@ def test_a_fused_op_is_what_it_is_made_of(name: str, rules: str) -> None:
         torch.testing.assert_close(got, expected)
 
 
+BOUNDS = {
+    "clamp_min": (torch.clamp_min, max),
+    "clamp_max": (torch.clamp_max, min),
+    "clamp, from below": (lambda x, b: torch.clamp(x, min=b), max),
+    "clamp, from above": (lambda x, b: torch.clamp(x, max=b), min),
+    "clamp, both": (lambda x, b: torch.clamp(x, b - 9, b), min),
+}
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_a_bound_takes_what_it_replaced_and_nothing_where_it_is_met(name: str) -> None:
+    f, by_hand = BOUNDS[name]
+    x, bound = leaf(0.5, 1.3, 0.2), leaf(0.5, 0.5, 0.5)
+    of_x, of_bound = lrp.relevance(f(x, bound), (x, bound))
+    for i, (a, b) in enumerate(zip(x.tolist(), bound.tolist())):
+        kept = by_hand(a, b) == a
+        assert (of_x[i], of_bound[i]) == ((a, 0) if kept else (0, pytest.approx(b)))
+
+
 # -- scans, counts -----------------------------------------------------------------------------------
 
 

@@ -181,12 +181,21 @@ class _Plan(NamedTuple):
 
 
 class _Mode(TorchDispatchMode):
+    supports_higher_order_operators = True
+
+    @classmethod
+    def is_infra_mode(cls) -> bool:
+        """It changes nothing, so that torch.compile, which flex_attention calls, may run in it."""
+        return True
+
     def __init__(self, recording: Recording) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._recording = recording
         self._plans: dict[Any, _Plan | None] = {}
 
     def _plan(self, func: Any) -> _Plan | None:
+        if not hasattr(func, "_schema"):
+            return None  # a higher-order operator, such as flex_attention
         full = func._schema.name.removeprefix("aten::")
         name = full.rstrip("_")
         if name not in _RECORDED and not name.startswith("_foreach_"):

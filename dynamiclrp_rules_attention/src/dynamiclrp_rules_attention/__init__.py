@@ -9,7 +9,7 @@ from dynamiclrp_core.hookspecs import hookimpl
 from dynamiclrp_core.rule import Row
 from dynamiclrp_core.table import Rules
 
-from . import functions, moe, norm, sdpa, softmax
+from . import flex, functions, moe, norm, sdpa, softmax
 from .presets import PRESETS, constant_weights
 from .readouts import attention_relevance
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DYNAMICLRP_PACK_API = 1
 
-TABLES = (softmax, norm, sdpa, moe, functions)
+TABLES = (softmax, norm, sdpa, flex, moe, functions)
 
 __all__ = ["attention_relevance", "constant_weights"]
 

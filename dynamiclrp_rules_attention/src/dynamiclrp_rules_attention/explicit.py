@@ -70,17 +70,17 @@ class ExplicitAttention(FusedAttention):
         return self._apart(op, self.only(c))
 
     def _apart(self, op: Op, c: Tensor) -> list[Tensor | None]:
+        p = weights(op)
         q, k, v = (op.input(i) for i in range(3))
         groups = q.shape[1] // k.shape[1]
         k, v = (t.repeat_interleave(groups, 1) for t in (k, v))
-        p = weights(op)
         share = FusedAttention.shares(op)
         r_p = p * (c @ v.mT)
         h = r_p - p * r_p.sum(-1, keepdim=True)
         u = h * scale(op)
-        made = (u @ k * share[0], self._grouped(u.mT @ q, groups) * share[1])
-        of_v = self._grouped(p.mT @ c, groups) * share[2]
-        entries = [*made, of_v, *([h * share[2]] * (len(op.edges) - 3))]
+        made = (u @ k * share["q"], self._grouped(u.mT @ q, groups) * share["k"])
+        of_v = self._grouped(p.mT @ c, groups) * share["v"]
+        entries = [*made, of_v, *([h * share["b"]] * (len(op.edges) - 3))]
         sent = [e if w else None for e, w in zip(entries, op.wanted)]
         self._book(op, (c,), sent)
         return sent

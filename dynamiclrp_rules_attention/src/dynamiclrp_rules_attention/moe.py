@@ -6,11 +6,15 @@ the router's weight times the expert's output is a product like any other.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-from dynamiclrp_core.families import affine
+from dynamiclrp_core.families import affine, custom
+from dynamiclrp_core.node import function_tensors
+from dynamiclrp_core.numerics import raised
 from dynamiclrp_core.op import Op
+from dynamiclrp_core.subgraph import Composite, StandIn
 from torch import Tensor
 
 At = Callable[[int], Tensor]
@@ -50,12 +54,27 @@ def _pull(op: Op, c: Tensor, i: int, at: At) -> Tensor:
     return grouped(c, at(1).mT, op.saved.offs) if i == 0 else grouped(at(0).mT, c, op.saved.offs)
 
 
+class Grouped(Composite):
+    """A product per group. Its operands are what the custom op's context kept, frozen weights as well."""
+
+    def rebuild(self, op: Op, stand_in: StandIn) -> tuple[Sequence[Any], Sequence[Tensor | None]]:
+        node: Any = op.node
+        kept = (t.to(raised(t.dtype, op.sweep.dtype)) for t in function_tensors(node))
+        a, b = (stand_in(t, wanted) for t, wanted in zip(kept, op.wanted))
+        wanted = [t if w else None for t, w in zip((a, b, None), op.wanted)]
+        return (grouped(a, b, node.offs),), wanted
+
+
+def _fallback(op: Op, a: Tensor, b: Tensor, *_: Tensor | None) -> Tensor:
+    node: Any = op.node
+    return grouped(a, b, node.offs)
+
+
+FALLBACK = "torch._library.autograd.GeneratedBackwardFor_transformers_grouped_mm_fallback_default"
+"""The custom op that transformers calls where torch's kernel cannot run (older torch, older GPUs)."""
+
 ROWS = (
-    affine(
-        "GroupedMmBackward0",
-        "self mat2",
-        factors=(0, 1),
-        forward=lambda op, a, b: grouped(a, b, op.saved.offs),
-        pull=_pull,
-    ),
-)
+    affine("GroupedMmBackward0", "self mat2", factors=(0, 1), pull=_pull,
+        forward=lambda op, a, b: grouped(a, b, op.saved.offs)),
+    custom(FALLBACK, Grouped(), "input weight offs", family="composite", unused=(2,), forward=_fallback),
+)  # fmt: skip

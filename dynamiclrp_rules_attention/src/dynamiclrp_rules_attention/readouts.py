@@ -82,7 +82,7 @@ class _Reading(Rule):
             return c * op.output()
         p, v = weights(op), op.input(2)
         v = v.repeat_interleave(p.shape[1] // v.shape[1], 1)
-        return p * (c @ v.mT) * FusedAttention.shares(op)[2]
+        return p * (c @ v.mT) * FusedAttention.shares(op)["v"]
 
 
 __all__ = ["attention_relevance"]

@@ -6,7 +6,7 @@ takes its gradient, the product of q and k halves again: ``c_v / 2, c_q / 4, c_k
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,10 @@ from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Entries, Row, Rule
 from torch import Tensor
 
+HOLDS = {"query": "q", "key": "k", "value": "v", "qkv": "qkv", "kv": "kv", "attn_mask": "b", "attn_bias": "b",
+    "bias": "b"}  # fmt: skip
+"""What each operand holds; several in one are stacked along the dimension before heads and width."""
+
 
 class FusedAttention(Gradient):
     """``outer`` = 1/2 if v and (q, k or the bias) are live, ``inner`` = 1/2 if q and k both are; else 1.
@@ -29,20 +33,32 @@ class FusedAttention(Gradient):
     """
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        # A Python node returns a gradient per argument of its call; those that are no tensors come last.
-        grads = op.backward(*c)[: len(op.edges)]
-        entries = [None if g is None else g * f for g, f in zip(grads, self.shares(op))]
-        entries += [None] * (len(op.edges) - len(entries))
+        entries = gradients(op, c, self.shares(op))
         self._book(op, c, entries)
         return entries
 
     @staticmethod
-    def shares(op: Op) -> tuple[float, float, float, float]:
-        """The factors of q, k, v and the bias."""
-        q, k, v, *bias = op.live
-        outer = 0.5 if v and (q or k or any(bias)) else 1.0
-        inner = 0.5 if q and k else 1.0
-        return outer * inner, outer * inner, outer, outer
+    def shares(op: Op) -> dict[str, float]:
+        """The factors of q, k, v and the bias b."""
+        live = set("".join(HOLDS.get(name, "") for name, is_live in zip(op.row.operands, op.live) if is_live))
+        outer = 0.5 if "v" in live and len(live) > 1 else 1.0
+        inner = 0.5 if {"q", "k"} <= live else 1.0
+        return {"q": outer * inner, "k": outer * inner, "v": outer, "b": outer}
+
+
+def gradients(op: Op, c: Sequence[Tensor | None], shares: Mapping[str, float]) -> list[Tensor | None]:
+    """The gradients of the operands, each times the share of what it holds; None where that is 0."""
+    entries: list[Tensor | None] = []
+    # A Python node returns a gradient per argument of its call; those that are no tensors come last.
+    for name, g in zip(op.row.operands[: len(op.edges)], op.backward(*c)):
+        factors = [shares.get(held, 0.0) for held in HOLDS.get(name, "")]
+        if g is None or not any(factors):
+            entries.append(None)
+        elif len(factors) == 1:
+            entries.append(g * factors[0])
+        else:
+            entries.append(g * g.new_tensor(factors)[:, None, None])
+    return entries
 
 
 class ValuesOnly(Rule):
@@ -52,10 +68,9 @@ class ValuesOnly(Rule):
     """
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
-        if not op.live[2]:
+        if not any("v" in HOLDS.get(name, "") and live for name, live in zip(op.row.operands, op.live)):
             return Stop().coefficient(op, *c)
-        of_v = op.backward(*c)[2]
-        return [of_v if i == 2 else None for i in range(len(op.edges))]
+        return gradients(op, c, {"v": 1.0})
 
 
 # -- forwards: for a rule dtype above the kernel's, and for values that nobody saved -----------------
@@ -144,7 +159,8 @@ def _varlen(op: Op, q: Tensor, k: Tensor, v: Tensor, *_: Tensor | None) -> Tenso
     return packed(q, k, v, ends_q, ends_k, left, 0 if node.is_causal else right, node.scale)
 
 
-def _row(node: str, operands: str, forward: Callable[..., Tensor] | None, **facts: Any) -> Row:
+def attention(node: str, operands: str, forward: Callable[..., Tensor] | None, **facts: Any) -> Row:
+    """A row of the family attention. Its node saves ``output``, if ``results`` says no other."""
     facts.setdefault("results", "output")
     return custom(node, FusedAttention(), operands, family="attention", forward=forward, **facts)
 
@@ -153,21 +169,27 @@ _QKV = "query key value"
 VARLEN = "torch._library.autograd.GeneratedBackwardFor_torch_attn__varlen_attn_default"
 
 ROWS = (
-    _row("ScaledDotProductFlashAttentionForCpuBackward0", f"{_QKV} attn_mask", _heads_first),
+    attention("ScaledDotProductFlashAttentionForCpuBackward0", f"{_QKV} attn_mask", _heads_first),
     # -- other devices ------------------------------------------------------------------------------
-    _row("ScaledDotProductFlashAttentionBackward0", _QKV, _heads_first, unexecuted="needs CUDA"),
-    _row("ScaledDotProductEfficientAttentionBackward0", f"{_QKV} attn_bias", _heads_first,
+    attention("ScaledDotProductFlashAttentionBackward0", _QKV, _heads_first, unexecuted="needs CUDA"),
+    attention("ScaledDotProductEfficientAttentionBackward0", f"{_QKV} attn_bias", _heads_first,
         unexecuted="needs CUDA"),
-    _row("ScaledDotProductCudnnAttentionBackward0", _QKV, _heads_first, unexecuted="needs CUDA"),
-    _row("ScaledDotProductFusedAttentionOverrideableBackward0", f"{_QKV} attn_bias", _heads_first,
+    attention("ScaledDotProductCudnnAttentionBackward0", _QKV, _heads_first, unexecuted="needs CUDA"),
+    attention("ScaledDotProductFusedAttentionOverrideableBackward0", f"{_QKV} attn_bias", _heads_first,
         unexecuted="needs a backend that overrides the operation"),
     # -- sequences of several lengths, packed or jagged ----------------------------------------------
-    _row("FlashAttentionBackward0", _QKV, _heads_last, unexecuted="needs CUDA"),
-    _row("EfficientAttentionBackward0", f"{_QKV} bias", None, unexecuted="needs CUDA"),
-    _row("CudnnAttentionBackward0", _QKV, None, unexecuted="needs CUDA"),
-    _row(VARLEN, f"{_QKV} cu_seq_q cu_seq_k", _varlen, results="", unused=(3, 4)),
+    attention("FlashAttentionBackward0", _QKV, _heads_last, unexecuted="needs CUDA"),
+    attention("EfficientAttentionBackward0", f"{_QKV} bias", None, unexecuted="needs CUDA"),
+    attention("CudnnAttentionBackward0", _QKV, None, unexecuted="needs CUDA"),
+    attention(VARLEN, f"{_QKV} cu_seq_q cu_seq_k", _varlen, results="", unused=(3, 4)),
     # -- the flash-attn library ----------------------------------------------------------------------
-    _row("flash_attn.flash_attn_interface.FlashAttnFunc", _QKV, None, results=""),
-    _row("flash_attn.flash_attn_interface.FlashAttnVarlenFunc", f"{_QKV} cu_seqlens_q cu_seqlens_k", None,
-        results=""),
+    *(attention(f"flash_attn.flash_attn_interface.{name}", operands, None, results="")
+      for name, operands in {
+        "FlashAttnFunc": _QKV,
+        "FlashAttnKVPackedFunc": "query kv",
+        "FlashAttnQKVPackedFunc": "qkv",
+        "FlashAttnVarlenFunc": f"{_QKV} cu_seqlens_q cu_seqlens_k",
+        "FlashAttnVarlenKVPackedFunc": "query kv cu_seqlens_q cu_seqlens_k",
+        "FlashAttnVarlenQKVPackedFunc": "qkv cu_seqlens",
+    }.items()),
 )  # fmt: skip

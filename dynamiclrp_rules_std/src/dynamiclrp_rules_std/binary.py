@@ -91,8 +91,9 @@ def xlog(f: Callable[[Tensor], Tensor]) -> Callable[[Op, Tensor, Tensor], Tensor
 
 
 def _clamped(op: Op, x: Tensor, low: Tensor | None, high: Tensor | None) -> Tensor:
-    x = x if low is None else torch.maximum(x, low)
-    return x if high is None else torch.minimum(x, high)
+    """What is within its bounds, and at them, stays itself (torch.maximum would share it with the bound)."""
+    x = x if low is None else torch.where(x < low, low, x)
+    return x if high is None else torch.where(x > high, high, x)
 
 
 def _modulo(node: str, f: Callable[..., Tensor]) -> Any:
@@ -155,6 +156,8 @@ ROWS = (
     _larger("FmaxBackward0", "self other", torch.fmax),
     _larger("FminBackward0", "self other", torch.fmin, -1),
     composite("ClampBackward0", "self min max", optional=(1, 2), forward=_clamped),
-    _larger("ClampMinBackward1", "self min", torch.maximum),
-    _larger("ClampMaxBackward1", "self max", torch.minimum, -1),
+    custom("ClampMinBackward1", TheLarger(tie=1), "self min", family="entrywise",
+        forward=lambda op, x, low: _clamped(op, x, low, None)),
+    custom("ClampMaxBackward1", TheLarger(sign=-1, tie=1), "self max", family="entrywise",
+        forward=lambda op, x, high: _clamped(op, x, None, high)),
 )  # fmt: skip

@@ -56,9 +56,14 @@ def _prod_degree(op: Op) -> float:
 
 
 class TheLarger(Rule):
-    """Each entry to the operand it came from; equal operands share it. A constant absorbs its wins."""
+    """Each entry to the operand it came from. A constant absorbs its wins.
+
+    ``tie``: what the first takes of an entry where both are equal: a half, or all where the second only
+    bounds the first (torch's own gradients do the same).
+    """
 
     sign: int = 1
+    tie: float = 0.5
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         ci = self.only(c)
@@ -80,7 +85,7 @@ class TheLarger(Rule):
 
     def _shares(self, op: Op) -> tuple[Tensor, Tensor]:
         a, b = op.input(0) * self.sign, op.input(1) * self.sign
-        first = ((a > b) | b.isnan()).to(a.dtype) + (a == b).to(a.dtype) / 2  # fmax passes over NaN
+        first = ((a > b) | b.isnan()).to(a.dtype) + (a == b).to(a.dtype) * self.tie  # fmax passes over NaN
         return first, 1 - first
 
 

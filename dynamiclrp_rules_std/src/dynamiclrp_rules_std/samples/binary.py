@@ -68,6 +68,9 @@ SAMPLES = (
     Sample("ClampBackward0", lambda a: torch.clamp(a, min=ramp(a) / 8), label="constant"),
     Sample("ClampMinBackward1", torch.clamp_min, TWO, "distinct"),
     Sample("ClampMaxBackward1", torch.clamp_max, TWO, "distinct"),
+    Sample("ClampBackward0", lambda a: torch.clamp(a, a.detach(), a.detach()), label="ties"),
+    Sample("ClampMinBackward1", lambda a: torch.clamp_min(a, a.detach()), label="ties"),
+    Sample("ClampMaxBackward1", lambda a: torch.clamp_max(a, a.detach()), label="ties"),
     # -- activations of several tensors ------------------------------------------------------------
     Sample("PreluKernelBackward0", lambda a, w: F.prelu(a, w), ("n 4", "4")),
     Sample("PreluKernelBackward0", lambda a, w: F.prelu(a, w), ("n 2 3", "1"), label="one"),
