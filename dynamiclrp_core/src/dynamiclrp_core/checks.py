@@ -107,6 +107,9 @@ def check_conservation(case: Case, rules: Rules) -> None:
     books = run.ledger
     assert books is not None
     assert books.closed, f"{case.sample}, inputs {case.live}: not conserved\n{books}"
+    exact = [rule.conserves == "exact" for rule in case.rules_of(rules) if rule.id in run.rules_used]
+    kept = books.by_op.get(case.sample.node, 0.0) if exact and all(exact) else 0.0
+    assert abs(kept) <= books.tolerance, f"{case.sample}: books {kept:.3g} and says that it keeps nothing"
 
 
 def check_linearity(case: Case, rules: Rules) -> None:

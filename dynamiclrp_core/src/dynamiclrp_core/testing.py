@@ -25,11 +25,14 @@ CHECKS: dict[str, Check] = {**checks.CHECKS, **variants.VARIANTS}
 def check_rule(case: Case, rules: Rules, of: Mapping[str, Check] = CHECKS) -> None:
     """All checks (or those in ``of``) on one case, but those that its sample excuses.
 
-    Raises AssertionError naming the sample and what differs, or the DynamicLRPError that a run raised.
+    Raises AssertionError naming the check, the sample and what differs, or the error that a run raised.
     """
     for name, check in of.items():
         if name not in case.sample.excused:
-            check(case, rules)
+            try:
+                check(case, rules)
+            except (AssertionError, DynamicLRPError) as error:
+                raise AssertionError(f"check {name!r}: {error}") from error
 
 
 def parametrize_pack(pack: str, n: int = 2, expected_failed: Mapping[str, str] | None = None) -> list[Any]:

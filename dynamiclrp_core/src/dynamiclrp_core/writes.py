@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from .errors import MissingRule, Unrecoverable
 from .node import kind, metadata
 from .numerics import dot
 from .op import Op
-from .rule import Conserves, Entries, Rule, Value
+from .rule import Entries, Rule, Value
 
 
 class SliceWrite(Rule):
@@ -159,9 +159,7 @@ def value_places(op: Op, shape: torch.Size) -> tuple[Tensor, Tensor]:
 
 
 class CopyInto(Rule):
-    """``base.copy_(value)``: all to the value, nothing to what stood there."""
-
-    conserves: ClassVar[Conserves] = "exact"
+    """``base.copy_(value)``: all to the value, nothing to what stood there. A constant value absorbs it."""
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         ci = self.only(c)
