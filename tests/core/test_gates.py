@@ -171,10 +171,9 @@ def test_a_move_beside_a_constant_inside_a_gate() -> None:
     over = lambda x: x * torch.zeros(3, 4, dtype=x.dtype).copy_(x).sigmoid()  # noqa: E731
     x = leaf_of(3, 4)
     torch.testing.assert_close(lrp.relevance(over(x), x), lrp.relevance(F.silu(x), x))
-    for beside in (torch.fmax, torch.maximum, lambda a, b: torch.where(b > 0, a, b)):
-        with lrp.record():
-            y = x * beside(x, k)
-        assert any(rule.startswith("Product") for rule in lrp.propagate(y, x).rules_used)
+    with lrp.record():
+        y = x * torch.where(k > 0, x, k)
+    assert any(rule.startswith("Product") for rule in lrp.propagate(y, x).rules_used)
 
 
 def test_a_rule_that_looks_past_its_operands_leaves_them_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

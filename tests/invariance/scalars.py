@@ -76,6 +76,13 @@ GATES = (
         "prelu": lambda x: F.prelu(x, torch.tensor([0.1], dtype=x.dtype)) * x.sigmoid(),
         "quotient": lambda x: torch.where(x > 0, x, 0.1 * x) / (1 + torch.exp(-x)),
     }),
+    Group("times a floor", {
+        "clamp": lambda x: x * x.clamp(min=0.3),
+        "maximum": lambda x: x * torch.maximum(x, torch.full_like(x, 0.3)),
+        "fmax": lambda x: torch.fmax(torch.full_like(x, 0.3), x) * x,
+        "minimum": lambda x: x * -torch.minimum(-x, torch.full_like(x, -0.3)),
+        "threshold": lambda x: x * F.threshold(x, 0.3, 0.3),
+    }),
     Group("swish with a learned beta", {
         "x * sigmoid": lambda x, b: x * torch.sigmoid(b * x),
         "quotient": lambda x, b: x / (1 + torch.exp(-b * x)),
