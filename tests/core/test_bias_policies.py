@@ -122,6 +122,16 @@ def test_norm_shares_by_contribution_where_there_are_no_weights(name: str, clip:
     assert run.ledger is not None and run.ledger.closed
 
 
+def test_pass_passes_whatever_the_op_does() -> None:
+    torch.manual_seed(11)
+    x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    y = nn.LayerNorm(4).double()(x).exp() + 2
+    seed = torch.randn_like(y)
+    same = lrp.override(norm=lrp.Pass(), elementwise=lrp.Pass(), adding=lrp.Pass())
+    run = lrp.propagate(y, x, seed, rules=lrp.load_rules() | same, ledger=True)
+    assert torch.equal(run.relevance[0], seed) and run.ledger is not None and run.ledger.closed
+
+
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
 @pytest.mark.parametrize("name", BRANCHES)
 def test_padding_by_mode_is_a_move_before_the_layer(name: str, mode: str) -> None:
