@@ -12,7 +12,7 @@ pytest.importorskip("matplotlib")
 DOCS = Path(__file__).parent.parent / "docs"
 
 
-@pytest.mark.parametrize("page", ["cnn", "presets", "tuning"])
+@pytest.mark.parametrize("page", ["cnn", "porting", "presets", "tuning"])
 def test_the_code_of_the_page_runs(page: str, capsys, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.chdir(tmp_path)  # pictures go there
     text = (DOCS / f"{page}.md").read_text()

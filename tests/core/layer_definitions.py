@@ -1,10 +1,12 @@
-"""The rules for layers by their definitions, one connection at a time."""
+"""The rules for layers by their definitions, one connection at a time; layers as matrices."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import dynamiclrp_core as lrp
+import torch
+from torch import Tensor, nn
 
 Matrix = list[list[float]]
 EPS = 1e-3  # large enough to be seen
@@ -95,3 +97,43 @@ RULES: dict[str, tuple[lrp.Rule, Callable[..., list[float]]]] = {
     "flat": (lrp.Flat(epsilon=EPS), flat),
     "z-box": (lrp.ZBox(epsilon=EPS, low=-2.0, high=3.0), z_box),
 }
+
+
+def einsum(w: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda x: torch.einsum("bcl,cd->bdl", x, w)
+
+
+def layers() -> dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]]:
+    torch.manual_seed(0)
+    w = torch.randn(4, 3, dtype=torch.float64)
+    made = {
+        "linear": (nn.Linear(6, 4), (6,)),
+        "linear on rows": (nn.Linear(3, 4, bias=False), (4, 3)),
+        "conv1d, stride with remainder": (nn.Conv1d(2, 3, 2, stride=3), (2, 7)),
+        "conv2d, padded": (nn.Conv2d(2, 3, 3, padding=1), (2, 3, 4)),
+        "conv2d, same": (nn.Conv2d(2, 2, (3, 1), padding="same", bias=False), (2, 4, 3)),
+        "conv2d, dilated in groups": (nn.Conv2d(4, 2, 2, dilation=2, groups=2), (4, 4, 3)),
+        "conv3d": (nn.Conv3d(2, 2, 2, stride=(1, 2, 1)), (2, 2, 3, 2)),
+        "transposed 1d": (nn.ConvTranspose1d(2, 3, 3, stride=2, padding=1, output_padding=1), (2, 3)),
+        "transposed 2d in groups": (nn.ConvTranspose2d(4, 2, 2, groups=2), (4, 2, 3)),
+        "transposed 3d": (nn.ConvTranspose3d(1, 2, 2, dilation=2), (1, 2, 2, 1)),
+        "einsum": (einsum(w), (4, 3)),
+        "bmm": (lambda x: torch.bmm(w.mT.expand(x.shape[0], 3, 4), x), (4, 2)),
+    }
+    return {k: (f.double() if isinstance(f, nn.Module) else f, shape) for k, (f, shape) in made.items()}
+
+
+LAYERS = layers()
+
+
+def unfolded(layer: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> tuple[Matrix, list[float]]:
+    """The layer as a matrix, column by column, and its bias."""
+    with torch.no_grad():
+        zero = layer(torch.zeros(1, *shape, dtype=torch.float64)).reshape(-1)
+        columns = []
+        for k in range(torch.Size(shape).numel()):
+            e = torch.zeros(1, *shape, dtype=torch.float64)
+            e.view(-1)[k] = 1.0
+            columns.append(layer(e).reshape(-1) - zero)
+    matrix = torch.stack(columns, 1)
+    return torch.where(matrix.abs() < 1e-12, 0.0, matrix).tolist(), zero.tolist()

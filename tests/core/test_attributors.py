@@ -7,6 +7,7 @@ from collections.abc import Callable
 import dynamiclrp_core as lrp
 import pytest
 import torch
+from dynamiclrp_core.plugins import presets
 from torch import Tensor, nn
 
 
@@ -107,37 +108,23 @@ def test_occlusion_and_relevance_agree_on_what_matters() -> None:
         assert float(inside) == pytest.approx(float(found.abs().sum()))
 
 
-@pytest.mark.parametrize("preset", ["epsilon", "gamma", "alpha-beta", "epsilon-plus-flat", "beta-smooth"])
-def test_maps_can_be_differentiated(preset: str) -> None:
-    """Second order: the gradient of a map's square against central differences."""
-    model = net()
-    x = image(1).requires_grad_()
+@pytest.mark.parametrize("name", presets())
+def test_averages_and_paths_take_every_preset_on_frozen_models(name: str) -> None:
+    """The mean over the noise drawn; over a path of one step from 0, the map of its middle, doubled."""
+    bounds = {"low": -9.0, "high": 9.0} if name == "epsilon-gamma-box" else {}
+    model, x = net().requires_grad_(False), image()
+    explainer = lrp.LRP(model, rules=lrp.preset(name, **bounds))
+    drawn: list[Tensor] = []
 
-    def size(t: Tensor) -> Tensor:
-        return lrp.relevance(model(t)[:, 1], t, rules=preset, create_graph=True)[0].square().sum()
+    class Spy(lrp.LRP):
+        def attribute(self, inputs, *args, **kwargs):
+            drawn.append(inputs)
+            return super().attribute(inputs, *args, **kwargs)
 
-    (g,) = torch.autograd.grad(size(x), x)
-    torch.manual_seed(2)
-    d, h = torch.randn_like(x), 1e-6
-    up, down = (float(size((x + s * h * d).detach().requires_grad_()).detach()) for s in (1, -1))
-    assert float((g * d).sum()) == pytest.approx((up - down) / (2 * h), rel=1e-4)
-
-
-def test_second_order_reaches_the_weights() -> None:
-    """Training on maps: the gradient of a map's square with respect to a weight."""
-    model, x = net(), image(1).requires_grad_()
-    (r,) = lrp.relevance(model(x)[:, 1], x, rules="gamma", create_graph=True)
-    weight = model[0].weight
-    (g,) = torch.autograd.grad(r.square().sum(), weight)
-    h = 1e-6
-    sizes = []
-    for s in (1, -1):
-        with torch.no_grad():
-            weight[0, 0, 0, 0] += s * h
-        sizes.append(float(lrp.relevance(model(x)[:, 1], x, rules="gamma")[0].square().sum()))
-        with torch.no_grad():
-            weight[0, 0, 0, 0] -= s * h
-    assert float(g[0, 0, 0, 0]) == pytest.approx((sizes[0] - sizes[1]) / (2 * h), rel=1e-4)
+    mean = lrp.smooth(Spy(model, rules=explainer.rules), x, 1, samples=2)
+    torch.testing.assert_close(mean, sum(explainer.attribute(point, 1) for point in drawn) / 2)
+    path = lrp.integrated(explainer, x, 1, steps=1)
+    torch.testing.assert_close(path, 2 * explainer.attribute(x / 2, 1))
 
 
 def test_says_what_cannot_be_averaged() -> None:

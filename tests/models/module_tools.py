@@ -1,8 +1,8 @@
 """What rules that are hooked to modules get silently wrong, beside rules on the graph.
 
 ``ModuleRules`` is how tools with hooks work: the backward of each leaf module of a known type is replaced by
-its rule, and between the modules autograd passes relevance as if it were a gradient. ``python -m
-tests.models.module_tools`` prints the table of docs/cnn.md.
+its rule, and between the modules autograd passes relevance as if it were a gradient.
+``tests/agreement/module_cases.py`` puts zennit and captum beside it, and prints the table of docs/cnn.md.
 """
 
 from __future__ import annotations
@@ -168,21 +168,3 @@ CASES = [
     Case("`nn.MultiheadAttention`", Attention, conserves=False),
     Case("ResNet, 8 blocks, no canonizer", ResNet),
 ]
-
-
-def main() -> None:
-    """The table."""
-    print("| case | output | sum by module hooks | sum on the graph | booked | maps differ by |")
-    print("|---|---|---|---|---|---|")
-    for case in CASES:
-        _, _, y, by_modules, run = case.run()
-        ours = run.relevance[0]
-        assert run.ledger is not None
-        booked = ", ".join(f"{k} {v:.4f}" for k, v in run.ledger.by_cause.items() if abs(v) > 1e-6 * abs(y))
-        apart = float((by_modules - ours).norm() / ours.norm())
-        sums = f"{y:.4f} | {float(by_modules.sum()):.4f} | {float(ours.sum()):.4f}"
-        print(f"| {case.name} | {sums} | {booked or '-'} | {apart:.0%} |")
-
-
-if __name__ == "__main__":
-    main()

@@ -62,6 +62,23 @@ def test_bilinear_upsampling(corners: bool) -> None:
     close(relevance(y, x, r), out)
 
 
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact"])
+@pytest.mark.parametrize("rules", ["default", "epsilon", "dynamiclrp"])
+def test_what_is_repeated_has_the_relevance_of_its_copies(rules: str, mode: str) -> None:
+    """No stabiliser has a part in it: nothing is added up forwards. 5 rows from 2, 7 columns from 3."""
+    x = random(0, 1, 1, 2, 3).requires_grad_()
+    y = F.interpolate(x, (5, 7), mode=mode)
+    r = random(1, *y.shape)
+    where = F.interpolate(torch.arange(6.0).view(1, 1, 2, 3), (5, 7), mode=mode).flatten().long().tolist()
+    expected = [0.0] * 6
+    for k, ri in zip(where, r.flatten().tolist()):
+        expected[k] += ri
+    table = lrp.preset(rules) | lrp.override(linear=lrp.Epsilon(epsilon=1.0))
+    run = lrp.propagate(y, x, r, rules=table, ledger=True)
+    assert run.relevance[0].flatten().tolist() == pytest.approx(expected, rel=1e-12)
+    assert run.ledger is not None and run.ledger.closed
+
+
 def test_reflection_padding() -> None:
     """A mirrored entry gives its relevance back to the one it shows."""
     n, left, right = 4, 3, 2
@@ -173,3 +190,20 @@ def test_gru_cell() -> None:
             weights = c_pre_r * w_x[u, i] + c_pre_z * w_x[2 + u, i] + c_pre_n * w_x[4 + u, i]
             out[i] += float(weights * x[0, i].detach())
     close(lrp.relevance(cell(x, h), x)[0], out)
+
+
+@pytest.mark.parametrize("rules", ["epsilon", "epsilon-plus-flat", "gamma", "dynamiclrp"])
+def test_a_memory_format_changes_nothing(rules: str) -> None:
+    """channels_last takes other nodes (an as_strided behind the pool): they move entries, too."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(4, 2),
+    ).double().eval()  # fmt: skip
+    maps = []
+    for form in (torch.contiguous_format, torch.channels_last):
+        x = torch.linspace(-1, 1, 2 * 3 * 6 * 6, dtype=torch.float64).view(2, 3, 6, 6)
+        x = x.to(memory_format=form).requires_grad_()
+        y = model.to(memory_format=form)(x)[:, 1]
+        maps.append(lrp.relevance(y, x, rules=rules)[0])
+    torch.testing.assert_close(maps[0].contiguous(), maps[1].contiguous(), rtol=1e-11, atol=1e-13)

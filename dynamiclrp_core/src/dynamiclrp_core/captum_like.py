@@ -35,7 +35,9 @@ class LRP:
         layer: nn.Module | Sequence[nn.Module] | None = None,
         rules: Rules | str = "default",
     ) -> None:
-        given = [] if layer is None else list(layer) if isinstance(layer, list | tuple) else [layer]
+        given: list[Any] = (
+            [] if layer is None else list(layer) if isinstance(layer, list | tuple) else [layer]
+        )
         if not all(isinstance(one, nn.Module) for one in given):
             raise InvalidInput(
                 f"layer={layer!r} is no module: layer=model.get_submodule(name), or a list of such modules"

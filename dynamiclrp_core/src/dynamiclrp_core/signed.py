@@ -97,7 +97,8 @@ class Gamma(Signed):
 
     generalised to signed inputs and outputs: for z > 0 the numerators are
     ``a+ (w + gamma w+) + a- (w + gamma w-)``, for z < 0 ``a+ (w + gamma w-) + a- (w + gamma w+)``,
-    the bias likewise; each divided by its own stabilised sum. Relevance of z = 0 is booked. gamma = 0
+    the bias likewise; each divided by its own stabilised sum. z is the output as it is, even where
+    ``bias="ignore"`` leaves the bias out of the sum (as in zennit). Relevance of z = 0 is booked. gamma = 0
     is the epsilon rule.
 
     With ``h = gamma / 2`` and ``k = h sign(z)``, all of these are ``(1 + h) a w + k |a w|``. So the

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from dynamiclrp_core.defaults import Linear
 from dynamiclrp_core.errors import Unrecoverable
-from dynamiclrp_core.families import custom, linear
+from dynamiclrp_core.families import custom, linear, moving
 from dynamiclrp_core.numerics import dot
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Conserves, Entries, Row, Rule
@@ -51,6 +51,10 @@ def _resample(name: str) -> Any:
     return forward
 
 
+def _repeating(name: str, node: str) -> Row:
+    return moving(f"Upsample{node}Backward0", forward=_resample(name))  # entries, each as often as it is wide
+
+
 def _resampling(name: str, node: str) -> Row:
     return linear(f"Upsample{node}Backward0", forward=_resample(name))
 
@@ -79,12 +83,12 @@ def _sampling(node: str, forward: Any) -> Row:
 
 
 ROWS = (
-    _resampling("upsample_nearest1d", "Nearest1D"),
-    _resampling("upsample_nearest2d", "Nearest2D"),
-    _resampling("upsample_nearest3d", "Nearest3D"),
-    _resampling("_upsample_nearest_exact1d", "NearestExact1D"),
-    _resampling("_upsample_nearest_exact2d", "NearestExact2D"),
-    _resampling("_upsample_nearest_exact3d", "NearestExact3D"),
+    _repeating("upsample_nearest1d", "Nearest1D"),
+    _repeating("upsample_nearest2d", "Nearest2D"),
+    _repeating("upsample_nearest3d", "Nearest3D"),
+    _repeating("_upsample_nearest_exact1d", "NearestExact1D"),
+    _repeating("_upsample_nearest_exact2d", "NearestExact2D"),
+    _repeating("_upsample_nearest_exact3d", "NearestExact3D"),
     _resampling("upsample_linear1d", "Linear1D"),
     _resampling("upsample_bilinear2d", "Bilinear2D"),
     _resampling("_upsample_bilinear2d_aa", "Bilinear2DAa"),

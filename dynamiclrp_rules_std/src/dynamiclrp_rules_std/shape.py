@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from dynamiclrp_core.families import copying, linear, moving
+from dynamiclrp_core.families import copying, moving
 from dynamiclrp_core.op import Op
 from torch import Tensor
 
@@ -106,9 +106,9 @@ ROWS = (
     moving("DiagEmbedBackward0", fills=True,
         forward=lambda op, x: x.diag_embed(op.saved.offset, op.saved.dim1, op.saved.dim2)),
     moving("BlockDiagBackward0", "tensors*", fills=True, forward=lambda op, *xs: torch.block_diag(*xs)),
-    # -- overlaps add up ----------------------------------------------------------------------------
-    linear("AsStridedBackward0", forward=lambda op, x: _as_strided(op, x)),
-    linear("AsStridedBackward1", forward=lambda op, x: _as_strided(op, x)),  # as_strided_
+    # -- where they overlap an entry is read more than once, as by expand -----------------------------
+    moving("AsStridedBackward0", forward=lambda op, x: _as_strided(op, x)),
+    moving("AsStridedBackward1", forward=lambda op, x: _as_strided(op, x)),  # as_strided_
 )  # fmt: skip
 
 
