@@ -31,19 +31,19 @@ class Arrivals:
         node, nr = edge
         assert node is not None
         metadata = node._input_metadata
-        own = metadata[nr].dtype
-        shape, dtype = tuple(metadata[nr].shape), self._dtype or own
         here = self.coefficients.get(node)
         if here is None:  # also for a value: the sweep looks here for nodes that anything has arrived at
             here = self.coefficients[node] = [None] * len(metadata)
+        mine = metadata[nr]
         if isinstance(entry, Value):
             here = self.values.setdefault(node, [None] * len(metadata))
-            r = fit(entry.relevance, shape, torch.promote_types(raised(own, self._dtype), torch.float32))
+            dtype = torch.promote_types(raised(mine.dtype, self._dtype), torch.float32)
+            r = fit(entry.relevance, tuple(mine.shape), dtype)
             have = here[nr]
             here[nr] = r if have is None else have + r
             return
-        if entry.dtype != dtype or entry.shape != shape:
-            entry = fit(entry, shape, raised(own, self._dtype))
+        if entry.shape != (shape := tuple(mine.shape)) or entry.dtype is not (self._dtype or mine.dtype):
+            entry = fit(entry, shape, raised(mine.dtype, self._dtype))
         have = here[nr]
         if have is None:
             here[nr] = entry
