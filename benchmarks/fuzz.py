@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import sys
 import time
 from collections import Counter
@@ -20,7 +21,8 @@ from dynamiclrp_core.plugins import presets
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.models import reference
-from tests.models.program_checks import ROUNDING, distance, shrunk, trouble
+from tests.models.program_checks import ROUNDING, distance
+from tests.models.program_verdicts import ANSWERS, shrunk, trouble
 from tests.models.random_programs import Program, Step, drawn
 from tests.models.test_random_graphs import explained, squashed, start
 
@@ -83,11 +85,15 @@ class Report:
     found: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def __str__(self) -> str:
+        answers = Counter(dict.fromkeys(ANSWERS, 0))
+        for text, n in self.refused.items():
+            answers[text.split(":")[0]] += n
+        counted = ", ".join(f"{n} {what}" for what, n in answers.items())
         lines = [
             f"{self.graphs} programs of {self.ops} ops, {self.slow} of them against the slow dictionary; "
-            f"{self.runs} (program, preset) pairs, {sum(self.refused.values())} of them with a refusal"
+            f"{self.runs} (program, preset) pairs: {counted}, {self.runs - answers.total()} with all checks"
         ]
-        lines += [f"  {n}x {text}" for text, n in self.refused.most_common(20)]
+        lines += [f"  {n}x {text}" for text, n in self.refused.most_common()]
         lines += [f"\nFOUND under {rules}\n{text}" for (rules, _), text in self.found.items()]
         return "\n".join([*lines, f"\n{len(self.found)} findings"])
 
@@ -115,13 +121,18 @@ def fuzz(seeds: Iterator[int], longest: int = 500, names: Sequence[str] = ()) ->
 def look(program: Program, name: str, seed: int, report: Report) -> None:
     """Check one program under one preset; shrink what fails, once per kind of failure."""
     what, _, text = trouble(program, TABLES[name]).partition("\n")
-    if what in ("refused", "not booked", "rounding decides"):
-        report.refused[f"{what}: {text.splitlines()[0]}"] += 1
+    if what in ANSWERS:
+        report.refused[f"{what}: {alike(text)}"] += 1
     elif what and (name, what) not in report.found:
         least = shrunk(program, lambda p: trouble(p, TABLES[name]).partition("\n")[0] == what)
         text = trouble(least, TABLES[name]).partition("\n")[2]
         report.found[name, what] = f"{text}\n  seed {seed}: {least}"
         print(f"\nFOUND under {name}, seed {seed}\n{text}\n  {least}", flush=True)
+
+
+def alike(text: str) -> str:
+    """An answer without what differs from program to program: its numbers, and where it was met."""
+    return re.sub(r" ?\(output shape.*?\)(?= |,|$)| #?\d+(?= )|\[\d+\]", "", text.splitlines()[0])
 
 
 def timed(seed: int, minutes: float) -> Iterator[int]:

@@ -1,15 +1,14 @@
-"""What must hold of any program under any rules, and the least program that still breaks it."""
+"""What must hold of any program under any rules."""
 
 from __future__ import annotations
 
-import time
-import warnings
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from dynamiclrp_core import DynamicLRPError, Rules, Run, Unrecoverable, propagate, record
+from dynamiclrp_core import DynamicLRPError, MissingRule, Rules, Run, Unrecoverable, propagate, record
 from dynamiclrp_core.graph import Graph
 from dynamiclrp_core.node import address, leaf
 from dynamiclrp_core.testing import hidden_values
@@ -17,7 +16,6 @@ from torch import Tensor
 
 from .random_programs import BATCH, Forward, Program, by_sample
 
-PATIENCE = 60.0  # seconds to shrink one finding
 ROUNDING = 1e-9  # of all relevance that flowed: programs invert matrices and divide by what nearly cancels
 
 
@@ -30,8 +28,16 @@ class Broken(Exception):
         self.size = size
 
 
-class Refused(Exception):
+class Unrunnable(Exception):
     """Torch itself cannot run the program (a complex view of a row at an odd place, say)."""
+
+
+class Unexplained(Exception):
+    """The program is refused by name: by ``error``, if that is an ``answer``."""
+
+    def __init__(self, error: DynamicLRPError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 @dataclass
@@ -53,7 +59,7 @@ class Recorded:
             try:
                 made = forward(self.inputs)
             except RuntimeError as error:
-                raise Refused(str(error)) from error
+                raise Unrunnable(str(error)) from error
         self.outputs = [y for y in made[-self.program.outputs :] if y.requires_grad]
 
     def run(self, rules: Rules, seeds: Sequence[Tensor] | None = None, **arguments: Any) -> Run:
@@ -90,24 +96,67 @@ def same(check: str, a: Sequence[Tensor], b: Sequence[Tensor], scale: float) -> 
         raise Broken(check, f"off by {off:.3g} at a scale of {scale:.3g}", off)
 
 
+def hidden(program: Program, rules: Rules) -> Run:
+    """A run that finds nothing where autograd saved it."""
+    with hidden_values():
+        return Recorded(program).run(rules)
+
+
+def read_outs(case: Recorded, rules: Rules, at: list[Tensor]) -> Iterator[Run | str]:
+    """Runs that read all of ``at`` that can be, together, and the refusals of the tensors that cannot."""
+    try:
+        if at:
+            yield case.run(rules, at=at, ledger=True)
+    except (MissingRule, Unrecoverable) as error:
+        said = answer(error, rules)
+        if len(at) == 1:
+            yield said
+        else:
+            yield from read_outs(case, rules, at[::2])
+            yield from read_outs(case, rules, at[1::2])
+
+
+def answer(error: DynamicLRPError, rules: Rules) -> str:
+    """``node: cause`` of a refusal by name. Raises ``error`` if it lacks a node, the cause or the cure.
+
+    A node without a rule (the error lists the packs loaded) is no answer: every sample's node has one.
+    """
+    head, _, rest = str(error).partition("\n")
+    node, _, cause = head.partition(" ")
+    node = node.rstrip(":")
+    cured = re.search(r"^ *cure: \S", rest, re.MULTILINE)
+    if node not in rules or not cause or not cured or "packs loaded" in rest:
+        raise error
+    return f"{node}: {cause}"
+
+
 def check(program: Program, rules: Rules) -> list[str]:
-    """What the ledger could not book. Raises Broken, or the error of a run that should have given none."""
+    """What could not be said of the program, and why, if anything: each is an answer and no finding.
+
+    Raises Broken, Unexplained, Unrunnable, or the error of a run that should have given none.
+    """
     case = Recorded(program)
     if not case.outputs:
         return []
+    try:
+        run = case.run(rules, ledger=True)
+    except (MissingRule, Unrecoverable) as error:
+        raise Unexplained(error) from error
     try:
         again: list[Tensor | None] | None = Recorded(program).grads()
     except (RuntimeError, AssertionError):  # torch itself cannot, or a sample's hook ran, as it should
         again = None
     random_state, versions = torch.get_rng_state(), [t._version for t in (*case.inputs, *case.outputs)]
-    run = case.run(rules, ledger=True)
     books = run.ledger
     assert books is not None
     found, scale = run.relevance, max(books.scale, books.seed_abs, 1.0)
     hold("finite", "" if all(bool(r.isfinite().all()) for r in found) else "NaN or inf")
-    closed = books.closed or bool(books.unattributed) or abs(books.residue) <= ROUNDING * scale
-    if not closed:
+    if not books.unattributed and abs(books.residue) > max(books.tolerance, ROUNDING * scale):
         raise Broken("ledger", str(books), abs(books.residue))
+    unknown = {node for node, _ in books.unattributed}
+    for (node, _), amount in books.residues.items():
+        if node not in unknown and abs(amount) > ROUNDING * scale:
+            raise Broken("ledger of a node", f"{node}: {amount:.3g}\n{books}", abs(amount))
     same("second run", case.run(rules).relevance, case.run(rules).relevance, 0.0)
     same("with and without a ledger", case.run(rules).relevance, found, scale)
     hold("random state", "" if torch.equal(random_state, torch.get_rng_state()) else "changed")
@@ -121,77 +170,28 @@ def check(program: Program, rules: Rules) -> list[str]:
         hold("backward afterwards", "" if equal else f"{before} became {after}")
     trained = Recorded(program, True)
     same("frozen == trainable", trained.run(rules).relevance, found, scale)
-    if also := trained.constants():
-        beside = trained.run(rules, at=also, ledger=True)
+    unsaid = [f"not booked\n{cause} at {node}" for node, cause in books.unattributed]
+    for beside in read_outs(trained, rules, trained.constants()):
+        if isinstance(beside, str):
+            unsaid.append(f"refused\n{beside}, at a read-out")
+            continue
         same("a read-out changes nothing", beside.relevance, found, scale)
         assert beside.ledger is not None
         residue = abs(beside.ledger.residue) if not beside.ledger.unattributed else 0.0
         if residue > ROUNDING * scale:
             raise Broken("ledger beside a read-out", str(beside.ledger), residue)
-    if all(bool((y != 0).all()) for y in case.outputs):
-        seeds = [y.detach() for y in case.outputs]
-        same("value seed == coefficient seed", case.run(rules, seeds).relevance, found, scale)
-    with hidden_values():
-        promised = Recorded(program).run(rules).relevance
-    same("promised == saved", promised, found, scale)
+    seeds = [y.detach() for y in case.outputs]
+    ways: dict[str, Callable[[], Run]] = {"promised == saved": lambda: hidden(program, rules)}
+    if all(bool((y != 0).all()) for y in seeds):
+        ways["value seed == coefficient seed"] = lambda: case.run(rules, seeds)
+    for way, asked in ways.items():
+        try:
+            same(way, asked().relevance, found, scale)
+        except Unrecoverable as error:  # these ask for more values than the others
+            unsaid.append(f"refused\n{answer(error, rules)}, for {way}")
     if by_sample(program):
         for k in range(BATCH):
             alone = Recorded(program, row=k).run(rules).relevance
             whole = [r[k : k + 1] for r in found]
             same("batch", alone, whole, scale)
-    return [f"{cause} at {node}" for node, cause in books.unattributed]
-
-
-def noise(program: Program, rules: Rules) -> float:
-    """By how much the map changes with the last digit of the inputs: no check can be sharper than that."""
-    maps = [Recorded(program, shift=k * 2.0**-52).run(rules).relevance for k in (0, 1, -1, 2, -2)]
-    return max(distance(maps[0], other) for other in maps[1:])
-
-
-def trouble(program: Program, rules: Rules) -> str:
-    """The name of the check that fails and what was seen, on two lines or more; or nothing.
-
-    Unrecoverable is an answer: the value is gone, and the error says so. So is a ledger that names what it
-    cannot book. Where a value is itself rounding (the mean of what was centred, 1e-17) and a function with
-    a pole makes all of the output of it, rounding decides what is seen.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if unknown := check(program, rules):
-                return "not booked\n" + unknown[0]
-    except Refused:
-        return ""
-    except Unrecoverable as error:
-        return "refused\n" + str(error)
-    except Broken as error:
-        if error.size < torch.inf and error.size <= noise(program, rules):
-            return f"rounding decides\n{error.check}"
-        return f"{error.check}\n{error}"
-    except DynamicLRPError as error:
-        return f"{type(error).__name__} {str(error).split(':')[0]}\n{error}"
-    except Exception as error:
-        return f"{type(error).__name__}\n{error}"
-    return ""
-
-
-def shrunk(program: Program, fails: Callable[[Program], bool]) -> Program:
-    """A program that still fails and from which no more can be taken: halves, quarters, ... steps."""
-    end, size = time.monotonic() + PATIENCE, max(1, len(program.steps) // 2)
-    while time.monotonic() < end:
-        smaller = [
-            *(program.without(k, k + size) for k in range(len(program.steps) - size, -1, -size)),
-            Program(program.seed, program.steps, program.inputs, 1),
-            Program(program.seed, tuple(s._replace(region=0) for s in program.steps), program.inputs,
-                program.outputs),
-        ]  # fmt: skip
-        for fewer in smaller:
-            if fewer != program and fewer.steps and time.monotonic() < end and fails(fewer):
-                program = fewer
-                break
-        else:
-            if size == 1:
-                return program
-            size //= 2
-        size = min(size, max(1, len(program.steps) // 2))
-    return program
+    return unsaid

@@ -146,7 +146,10 @@ def value_places(op: Op, shape: torch.Size) -> tuple[Tensor, Tensor]:
     # Entries of a broadcast value come back summed: a first look at ones tells.
     (_, ones) = op.sweep.call(op.node, [torch.ones(op.shape, dtype=op.dtype, device=device)])
     if ones is None or not bool((ones == 1).all()):
-        raise Unrecoverable(f"{kind(op.node)}: the written value was broadcast, where to is not told")
+        raise Unrecoverable(
+            f"{kind(op.node)}: the written value was broadcast, where to is not told.\n"
+            "  cure: write x.expand_as(part), or write it out of place"
+        )
     while digit < max(count, 2):
         part = (place // digit % 128).to(op.dtype).view(op.shape)
         sent = op.sweep.call(op.node, [part])[1]

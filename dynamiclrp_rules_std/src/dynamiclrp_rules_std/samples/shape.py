@@ -65,8 +65,9 @@ SAMPLES = (
     Sample("Rot90Backward0", lambda a: a.rot90(1, (1, 2)), CUBE),
     Sample("Rot90Backward0", lambda a: a.rot90(-3, (-1, 1)), CUBE, label="negative"),
     Sample("Rot90Backward0", lambda a: a.rot90(2, (1, 2)), CUBE, label="twice"),
-    Sample("LiftBackward0", lambda a: aten.lift(a)),
-    Sample("LiftFreshBackward0", lambda a: aten.lift_fresh(a)),
+    # They give back their operand itself, with another grad_fn: an input would be explained by itself.
+    Sample("LiftBackward0", lambda a: aten.lift(a.clone())),
+    Sample("LiftFreshBackward0", lambda a: aten.lift_fresh(a.clone())),
     Sample("LazyCloneBackward0", lambda a: aten._lazy_clone(a)),
     # -- copies and parts --------------------------------------------------------------------------
     Sample("ExpandBackward0", lambda a: a.expand(-1, 3, 4), ("n 1 4",)),

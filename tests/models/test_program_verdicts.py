@@ -1,0 +1,96 @@
+"""Answers are told from findings: refusals by name, what rounding decides, and what hides behind them."""
+
+from __future__ import annotations
+
+import dynamiclrp_core as lrp
+import pytest
+from dynamiclrp_core.defaults import Linear
+from dynamiclrp_core.op import Op
+from dynamiclrp_core.rule import Entries
+from torch import Tensor
+
+from .planted import Doubled
+from .program_verdicts import ANSWERS, noise, trouble, without_node
+from .random_programs import Program, Step
+
+RULES = lrp.load_rules()
+SOLVE = Step("LinalgSolveTriangularBackward0-ones", (0, -1), 3150311930)
+REFUSED = {
+    "an implied diagonal": (
+        Program(900148, (SOLVE,)),
+        "LinalgSolveTriangularBackward0: relevance of a matrix with",
+    ),
+    "a lost operand": (
+        Program(900232, (Step("LinalgLuSolveBackward0", (0, -1), 1774482568),)),
+        "LinalgLuSolveBackward0: needs a forward value that depends on operand 'B'",
+    ),
+}
+"""Programs that no rule explains, and what is said of them."""
+
+ROUNDED = Program(5670, (
+    Step("LinalgInvExBackward0", (0,), 3774420368), Step("TransposeBackward1", (2,), 3292586313),
+    Step("NativeBatchNormBackward0-eval-plain", (3,), 3615398973),
+    Step("LogitBackward0", (4,), 1661715150)), inputs=2)  # fmt: skip
+"""Found with seed 5670: the mean of a normalised group is 1e-17 of rounding, and a logit of it is all of the
+output. The last digit of an input changes the map by more than what two ways to it differ by."""
+
+
+@pytest.mark.parametrize("rules", ["default", "epsilon", "dynamiclrp"])
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refusal_by_name_is_an_answer(name: str, rules: str) -> None:
+    program, said = REFUSED[name]
+    assert trouble(program, lrp.preset(rules)).startswith(f"refused\n{said}")
+
+
+def test_a_refusal_hides_nothing_beside_it() -> None:
+    wrong = RULES | lrp.override(FlipBackward0=Doubled())
+    flip = Step("FlipBackward0", (0,), 5)
+    for steps in ((flip, SOLVE), (SOLVE, flip._replace(reads=(1,))), (flip, SOLVE._replace(reads=(1, -1)))):
+        program = Program(3, steps, outputs=2)
+        assert trouble(program, RULES).startswith("refused\n")
+        assert trouble(program, wrong).startswith("beside a refusal: ledger\n")
+
+
+def test_the_steps_that_build_a_node_are_taken_out() -> None:
+    program = Program(900232, (Step("FlipBackward0", (0,), 5), *REFUSED["a lost operand"][0].steps))
+    assert without_node(program, "LinalgLuFactorExBackward0").steps == program.steps[:1]
+
+
+class Moody(Linear):
+    """Refuses where somebody keeps the books, or with a message that tells no cure."""
+
+    text: str
+
+    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        if op.ledger is not None or "cure" not in self.text:
+            raise lrp.MissingRule(f"{op.row.node}: {self.text}")
+        return super().coefficient(op, *c)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("not today.\n  cure: tomorrow", "refuses in some ways only"),
+        ("not today.", "MissingRule FlipBackward0"),
+        ("no rule for it\n  packs loaded: none\n  cure: write one", "MissingRule FlipBackward0"),
+    ],
+    ids=["moody", "without a cure", "without a rule"],
+)
+def test_what_is_no_refusal_by_name_is_found(text: str, found: str) -> None:
+    rules = RULES | lrp.override(FlipBackward0=Moody(text=text))
+    assert trouble(Program(8, (Step("FlipBackward0", (0,), 5),)), rules).splitlines()[0] == found
+
+
+def test_what_rounding_decides_is_told_from_what_is_wrong() -> None:
+    rules = lrp.preset("epsilon")
+    assert trouble(ROUNDED, rules).startswith("rounding decides\n")
+    tame = Program(5670, ROUNDED.steps[:2], inputs=2)
+    assert noise(ROUNDED, rules) > 1 > 1e10 * noise(tame, rules)
+
+
+@pytest.mark.parametrize("node", ["LinalgInvExBackward0", "TransposeBackward1", "LogitBackward0"])
+def test_rounding_excuses_no_wrong_rule(node: str) -> None:
+    """Wherever in the program it stands: some part of it is not decided by rounding, and shows it."""
+    rules = lrp.preset("epsilon") | lrp.override(**{node: Doubled()})
+    found = trouble(ROUNDED, rules)
+    assert found and not found.startswith(ANSWERS)
