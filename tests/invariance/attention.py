@@ -237,6 +237,12 @@ ATTENTION = (
         "eager": lambda x: eager(x, x, x),
         "clones": lambda x: eager(x.clone(), x.clone(), x.clone()),
     }, live=((2, 2, 3, 4),)),
+    Group("one head of keys", {
+        "enable_gqa": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, enable_gqa=True),
+        "broadcast": eager,
+        "expanded": lambda q, k, v: eager(q, k.expand(2, 4, 3, 4), v.expand(2, 4, 3, 4)),
+        "queries in a row": lambda q, k, v: eager(q.flatten(1, 2), k[:, 0], v[:, 0]).view(2, 4, 3, 4),
+    }, live=((2, 4, 3, 4), (2, 1, 3, 4), (2, 1, 3, 4))),
     Group("grouped queries", {
         "enable_gqa": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, enable_gqa=True),
         "repeat_interleave": lambda q, k, v: eager(

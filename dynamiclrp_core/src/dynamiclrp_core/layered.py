@@ -152,13 +152,17 @@ class Epsilon(Stabilized):
             return spread(op, op.pulls(s), s * shift)
         z = z - shift
         if self.bias == "share":
-            size = z.abs()
-            whole = size + (shift.abs() + torch.finfo(z.dtype).tiny)  # of 0 and 0, z takes all
-            share = torch.div(size, whole, out=spare(size))
-            if op.ledger is not None:
-                op.book("bias", (r * (1 - share)).sum())
-            r = torch.mul(r, share, out=spare(r))
+            r = self._beside(op, r, z.abs(), shift)
         return op.pulls(self.over(op, r, z))
+
+    @staticmethod
+    def _beside(op: Op, r: Tensor, size: Tensor, shift: Tensor) -> Tensor:
+        """``r size / (size + |shift|)``, as ``r / (1 + |shift| / size)``; ``r`` and ``size`` are used up."""
+        added = torch.div(shift.abs() + torch.finfo(size.dtype).tiny, size, out=spare(size))
+        whole = torch.add(added, 1, out=spare(added))
+        if op.ledger is not None:
+            op.book("bias", (r * (1 - 1 / whole)).sum())
+        return torch.div(r, whole, out=spare(r))
 
     def _shift(self, op: Op) -> Tensor | None:
         """The added term, unless there is none, or it takes its share as any other, or none at all."""
