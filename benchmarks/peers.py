@@ -90,7 +90,9 @@ def captum() -> dict[str, Peer]:
 
     def prepare(model: nn.Module, x: Tensor) -> Work:
         made = with_sums(model, Addition_Module)
-        unknown = [m for m in made.modules() if isinstance(m, nn.Flatten | nn.Identity)]
+        unknown = [
+            m for m in made.modules() if isinstance(m, nn.Flatten | nn.Identity | nn.SiLU | nn.Sigmoid)
+        ]
         attributor = LRP(made)
 
         def work() -> object:
