@@ -111,15 +111,12 @@ class Sweep:
     def _step(self, node: Node, c: Arrived, r: Arrived | None) -> None:
         known = self.rules.kind(node)
         try:
-            short = known is not None and self.plain and r is None and node not in self.assigned
-            if known is not None and short and self._backward(node, known, c):
+            if known is None:
+                op = self._missing(node)
+            elif r is None and self.plain and node not in self.assigned and self._backward(node, known, c):
                 return
-            op = self._ops.get(node)
-            if op is None:
-                if known is None:
-                    op = self._missing(node)
-                else:
-                    op = self._ops[node] = Op(node, known, self)
+            else:
+                op = self.op(node)
             if op is not None and True in op.wanted:
                 self._apply(op, c, r)
         except Unrecoverable as error:
@@ -144,9 +141,7 @@ class Sweep:
             return True
         if known.single is None or not self.same or len(c) != 1:
             return False
-        op = self._ops.get(node)
-        if op is None:
-            op = self._ops[node] = Op(node, known, self)
+        op = cast(Op, self.op(node))
         if op.live.count(True) != 1:
             return False
         i = op.live.index(True)

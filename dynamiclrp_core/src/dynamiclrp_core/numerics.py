@@ -81,7 +81,7 @@ def within(x: Tensor, low: float, high: float) -> bool:
 
 def at_least_float32(t: Tensor) -> Tensor:
     """Half precision raised: rules that divide by activations never work below float32."""
-    return t.to(torch.promote_types(t.dtype, torch.float32))
+    return t if t.dtype is torch.float32 else t.to(torch.promote_types(t.dtype, torch.float32))
 
 
 def componentwise(f: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -24,7 +25,6 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.weak import WeakIdKeyDictionary
 
 from .errors import ModifiedInPlace
 from .node import kind
@@ -82,7 +82,8 @@ class Recording:
         self.first = _sequence_number()
         self.last: int | None = None
         self._calls: dict[int, tuple[str, dict[str, Any]]] = {}
-        self._versions = WeakIdKeyDictionary()
+        # By id: a WeakIdKeyDictionary is slow. The reference tells a new tensor that got an old one's id.
+        self._versions: dict[int, tuple[weakref.ref[Tensor], int]] = {}
 
     def keep(self, name: str, arguments: dict[str, Any]) -> None:
         """Keep a call's untracked arguments, under the number of the node just made."""
@@ -90,15 +91,17 @@ class Recording:
 
     def watch(self, leaf: Tensor) -> None:
         """Remember a leaf's version: its node holds the leaf itself, not the value it had."""
-        self._versions.setdefault(leaf, leaf._version)
+        seen = self._versions.get(id(leaf))
+        if seen is None or seen[0]() is not leaf:
+            self._versions[id(leaf)] = weakref.ref(leaf), leaf._version
 
     def version(self, leaf: Tensor, node: Node) -> int | None:
         """The version ``leaf`` had when ``node`` read it, if that was seen."""
         number = node._sequence_nr()
         if number < self.first or (self.last is not None and number >= self.last):
             return None
-        version: int | None = self._versions.get(leaf)
-        return version
+        seen = self._versions.get(id(leaf))
+        return None if seen is None or seen[0]() is not leaf else seen[1]
 
     def argument(self, node: Node, name: str) -> Any:
         """Argument ``name`` of the call that made ``node``; None if it was not kept."""
@@ -180,6 +183,22 @@ class _Plan(NamedTuple):
     overwritten: bool
 
 
+@lru_cache(maxsize=None)
+def _plan(func: Any) -> _Plan | None:
+    if not hasattr(func, "_schema"):
+        return None  # a higher-order operator, such as flex_attention
+    full = func._schema.name.removeprefix("aten::")
+    name = full.rstrip("_")
+    if name not in _RECORDED and not name.startswith("_foreach_"):
+        return None
+    camel = "".join(part[:1].upper() + part[1:] for part in name.removesuffix("_forward").split("_"))
+    camel = re.sub(r"\d[a-z]", lambda found: found[0].upper(), camel)  # slow_conv2d: SlowConv2D
+    written = "self" if full != name else None
+    arguments = tuple(a.name for a in func._schema.arguments)
+    defaults = {a.name: a.default_value for a in func._schema.arguments if a.has_default_value()}
+    return _Plan(camel, arguments, defaults, written, name in ("copy", "fill"))
+
+
 class _Mode(TorchDispatchMode):
     supports_higher_order_operators = True
 
@@ -191,30 +210,18 @@ class _Mode(TorchDispatchMode):
     def __init__(self, recording: Recording) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._recording = recording
-        self._plans: dict[Any, _Plan | None] = {}
-
-    def _plan(self, func: Any) -> _Plan | None:
-        if not hasattr(func, "_schema"):
-            return None  # a higher-order operator, such as flex_attention
-        full = func._schema.name.removeprefix("aten::")
-        name = full.rstrip("_")
-        if name not in _RECORDED and not name.startswith("_foreach_"):
-            return None
-        camel = "".join(part[:1].upper() + part[1:] for part in name.removesuffix("_forward").split("_"))
-        camel = re.sub(r"\d[a-z]", lambda found: found[0].upper(), camel)  # slow_conv2d: SlowConv2D
-        written = "self" if full != name else None
-        arguments = tuple(a.name for a in func._schema.arguments)
-        defaults = {a.name: a.default_value for a in func._schema.arguments if a.has_default_value()}
-        return _Plan(camel, arguments, defaults, written, name in ("copy", "fill"))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        plans = self._plans
-        plan = plans[func] if func in plans else plans.setdefault(func, self._plan(func))
         if torch.is_grad_enabled():
             for value in args:
-                for each in value if isinstance(value, list) else (value,):
-                    if isinstance(each, Tensor) and each.requires_grad and each.is_leaf:
-                        self._recording.watch(each)
+                if isinstance(value, Tensor):
+                    if value.requires_grad and value.is_leaf:
+                        self._recording.watch(value)
+                elif isinstance(value, list):
+                    for each in value:
+                        if isinstance(each, Tensor) and each.requires_grad and each.is_leaf:
+                            self._recording.watch(each)
+            plan = _plan(func)
             if plan is not None:
                 self._keep(plan, args, kwargs or {})
         return func(*args, **(kwargs or {}))

@@ -33,7 +33,7 @@ class SavedIndex:
     def _scan(self) -> None:
         checkpointed: list[tuple[Node, str]] = []
         sweep, users = self.sweep, self.users
-        for node in sweep.graph.order:
+        for node in sweep.graph.inner:  # leaves save nothing
             edges = sweep.graph.edges[node]
             for edge in edges:
                 if edge[0] is not None:

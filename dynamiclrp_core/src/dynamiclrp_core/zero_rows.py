@@ -22,7 +22,7 @@ class ExplainedRows:
 
     def __call__(self, c: Tensor) -> Tensor | None:
         """Numbers of those rows, if most rows of ``c`` (rows x columns) are zero; else None."""
-        if self.over or c.dim() != 2 or c.numel() < ROWS_PAY or c.requires_grad:
+        if self.over or c.numel() < ROWS_PAY or c.dim() != 2 or c.requires_grad:
             return None
         few = c[:: max(1, c.shape[0] // 8)]
         if int((few != 0).any(1).sum()) * 2 > few.shape[0]:
