@@ -40,12 +40,8 @@ ROWS = (
         "run the model on padded tensors with a mask, or on each sequence alone",
     ),
     *refused(
-        """CoalesceBackward0 SparseCompressedTensorBackward0
-        SparseCooTensorWithDimsAndTensorsBackward0 SparseLogSoftmaxBackward0 SparseMaskBackward0
-        SparseMmReduceImplBackward0 SparseSampledAddmmBackward0 SparseSoftmaxBackward0
-        SparseSparseMatmulBackward0 SparseSumBackward0 ToDenseBackward0 ToSparseBackward0
-        ToSparseBackward1 ToSparseBscBackward0 ToSparseBsrBackward0 ToSparseCscBackward0
-        ToSparseCsrBackward0 ValuesBackward0 ValuesBackward0_copy""",
+        """SparseLogSoftmaxBackward0 SparseMmReduceImplBackward0 SparseSampledAddmmBackward0
+        SparseSoftmaxBackward0 ValuesBackward0_copy""",
         sparse.REASON,
         sparse.CURE,
     ),
