@@ -20,12 +20,6 @@ from dynamiclrp_core.refusal import Refused
 from dynamiclrp_core.rule import Row, Rule
 from torch import Tensor
 
-REASON = (
-    "what is not stored in its sparse tensor counts as absent, not as 0, so that it is no function of the "
-    "dense tensor that relevance belongs to"
-)
-CURE = "run this operation on a dense tensor, or on the stored values with scatter_reduce"
-
 Pull = Callable[[Op, Tensor, int, Any], Tensor]
 LAYOUTS = {"Csr": torch.sparse_csr, "Csc": torch.sparse_csc, "Bsr": torch.sparse_bsr, "Bsc": torch.sparse_bsc}
 

@@ -87,6 +87,7 @@ SAMPLES = (
     of("ValuesBackward0", lambda v: edges(v).coalesce().values(),
         lambda v: torch.stack([v[0], v[1] + v[3], v[2]])),
     of("ValuesBackward0", lambda v: rows(v).values(), torch.clone, "3", label="csr"),
+    of("ValuesBackward0_copy", lambda v: torch.values_copy(rows(v)), torch.clone, "3"),
     behind("SparseSumBackward0", lambda v: torch.sparse.sum(edges(v), 1), lambda v: edges_by_hand(v).sum(1)),
     of("SparseSumBackward0", lambda v: torch.sparse.sum(edges(v), (0, -1)), torch.sum, label="all"),
     behind("SparseMaskBackward0", lambda a: a.sparse_mask(adjacency(a).coalesce()),
