@@ -56,6 +56,15 @@ DIFFERENT: tuple[tuple[Group, Rules], ...] = (
         "(a - b)^2": lambda a, b: (a - b) ** 2,
         "a^2 - 2 a b + b^2": lambda a, b: a**2 - 2 * a * b + b**2,
     }, constants=((4,),)), DEFAULT),
+    (Group("a difference written twice", {
+        "d d": lambda a, b: (lambda d: d * d)(a - b),
+        "(a - b) (a - b)": lambda a, b: (a - b) * (a - b),
+    }, constants=((4,),)), DEFAULT),
+    (Group("a loss of a function", {
+        "F.binary_cross_entropy": lambda x: F.binary_cross_entropy(
+            x.sigmoid(), torch.full_like(x, 0.3), reduction="none"),
+        "by hand": lambda x: -(0.3 * x.sigmoid().log() + 0.7 * (-x.sigmoid()).log1p()),
+    }), DEFAULT),
     (Group("log of a sum of two exps", {
         "logsumexp": lambda a, b: torch.stack([a, b]).logsumexp(0),
         "by hand": lambda a, b: (a.exp() + b.exp()).log(),

@@ -270,6 +270,10 @@ SPELLINGS: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
         lambda x: F.cross_entropy(x.T[None], TARGET[None, :], reduction="sum"),
         lambda x: -picked(x).sum(),
     ),
+    "odds": (
+        lambda x: F.binary_cross_entropy_with_logits(x, SOFT),
+        lambda x: -(SOFT * x.sigmoid().log() + (1 - SOFT) * (-x.sigmoid()).log1p()).mean(),
+    ),
     "kl": (
         lambda x: F.kl_div(x.log_softmax(-1), SOFT, reduction="sum"),
         lambda x: (SOFT * (SOFT.log() - x.log_softmax(-1))).sum(),

@@ -17,6 +17,7 @@ from .engine import Sweep
 from .existing import Existing
 from .graph import Graph
 from .node import address
+from .numerics import dense
 from .op import Op
 from .record import record
 from .rule import Rule
@@ -121,6 +122,7 @@ class Case:
 
     def same(self, what: str, got: Tensor, expected: Tensor) -> None:
         """Raise AssertionError unless two tensors are equal within the tolerance; NaN equals NaN."""
+        got, expected = dense(got), dense(expected)
         scale = max(float(expected.abs().nan_to_num(0.0, 0.0).max()) if expected.numel() else 0.0, 1.0)
         assert got.shape == expected.shape, f"{self.sample}: {what}: {got.shape} for {expected.shape}"
         wide = torch.promote_types(torch.promote_types(got.dtype, expected.dtype), torch.float64)

@@ -51,6 +51,12 @@ def translated(sweep: Sweep, error: RuntimeError, node: Node) -> Exception:
             f"{where}: a tensor it saved was changed in place after the forward.\n"
             f"  cure: run the forward again, or write out of place. torch says: {text}"
         )
+    head, *_ = text.splitlines() or [""]
+    if "sparse" in head.lower() or "_nnz" in head:
+        return MissingRule(
+            f"{where}: its rule is written for dense tensors, and one here is sparse.\n"
+            f"  cure: call to_dense() before it. torch says: {head}"
+        )
     if isinstance(error, NotImplementedError):
         return error
     path = " -> ".join(kind(n) for n in sweep.graph.path(node)[-6:])

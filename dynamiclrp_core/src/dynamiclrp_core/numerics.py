@@ -93,9 +93,15 @@ def componentwise(f: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) -
     are, so that ``J^T c`` is a node's own backward here as well and ``R = a.real * c.real`` and
     ``a.imag * c.imag`` with a total of ``Re(conj(a) c)``.
     """
+    a, b = dense(a), dense(b)
     if not a.is_complex():
         return f(a, b)
     return torch.complex(f(a.real, b.real), f(a.imag, b.imag))
+
+
+def dense(t: Tensor) -> Tensor:
+    """``t``; of a sparse tensor the dense one that it stands for, whose relevance its own is."""
+    return t if t.layout is torch.strided else t.to_dense()
 
 
 def times(a: Tensor, c: Tensor) -> Tensor:
@@ -112,6 +118,7 @@ def raised(own: torch.dtype, to: torch.dtype | None) -> torch.dtype:
 
 def dot(a: Tensor, c: Tensor) -> Tensor:
     """``sum(a * c)`` in float64, with inf * 0 counted as 0 (masked logits carry -inf)."""
+    a, c = dense(a), dense(c)
     if a.is_complex() or c.is_complex():
         a, c = (torch.view_as_real(t.to(torch.complex128).resolve_conj()) for t in (a, c))
     product = a.detach().double() * c.detach().double()
@@ -126,8 +133,7 @@ def vjp(f: Callable[..., Any], *at: Tensor) -> tuple[Any, Callable[[Any], tuple[
 
 def fit(entry: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Undo broadcasting: sum ``entry`` to ``shape``; then cast to ``dtype``."""
-    if entry.layout != torch.strided:
-        entry = entry.to_dense()
+    entry = dense(entry)
     if entry.shape != shape:
         entry = entry.sum_to_size(shape)
     if entry.is_complex() and not dtype.is_complex:

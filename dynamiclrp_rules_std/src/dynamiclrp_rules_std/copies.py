@@ -13,7 +13,7 @@ TWINS = frozenset(
     PermuteBackward0 ReshapeAliasBackward0 SelectBackward0 SliceBackward0 SplitBackward0
     SplitWithSizesBackward0 SqueezeBackward0 SqueezeBackward1 SqueezeBackward2 TBackward0
     TransposeBackward0 UnbindBackward0 UnfoldBackward0 UnsqueezeBackward0
-    ViewAsRealBackward0 ViewBackward0""".split()
+    ValuesBackward0 ViewAsRealBackward0 ViewBackward0""".split()
 )
 
 

@@ -1,10 +1,8 @@
-"""Nodes that relevance does not pass, with the reason and the cure. Losses have their own module."""
+"""Nodes that relevance does not pass, with the reason and the cure. (CTC of other devices: ``loss``.)"""
 
 from __future__ import annotations
 
 from dynamiclrp_core.refusal import refused
-
-from . import sparse
 
 # ``<name>BackwardBackward0``: the derivative of a gradient.
 _OF_GRADIENTS = """AdaptiveAvgPool2D AdaptiveAvgPool3D AdaptiveMaxPool2D AdaptiveMaxPool3D AvgPool2D AvgPool3D
@@ -40,14 +38,11 @@ ROWS = (
         "run the model on padded tensors with a mask, or on each sequence alone",
     ),
     *refused(
-        """CoalesceBackward0 SparseCompressedTensorBackward0
-        SparseCooTensorWithDimsAndTensorsBackward0 SparseLogSoftmaxBackward0 SparseMaskBackward0
-        SparseMmReduceImplBackward0 SparseSampledAddmmBackward0 SparseSoftmaxBackward0
-        SparseSparseMatmulBackward0 SparseSumBackward0 ToDenseBackward0 ToSparseBackward0
-        ToSparseBackward1 ToSparseBscBackward0 ToSparseBsrBackward0 ToSparseCscBackward0
-        ToSparseCsrBackward0 ValuesBackward0 ValuesBackward0_copy""",
-        sparse.REASON,
-        sparse.CURE,
+        """SparseLogSoftmaxBackward0 SparseMmReduceImplBackward0 SparseSampledAddmmBackward0
+        SparseSoftmaxBackward0""",
+        "what is not stored in its sparse tensor counts as absent, not as 0, so that it is no function of "
+        "the dense tensor that relevance belongs to",
+        "run it on a dense tensor, or on the stored values with scatter_reduce",
     ),
     *refused(
         """MkldnnAdaptiveAvgPool2DBackward0 MkldnnMaxPool2DBackward0 MkldnnMaxPool3DBackward0
