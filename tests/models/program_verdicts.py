@@ -36,8 +36,8 @@ def refuses_alike(program: Program, rules: Rules, error: DynamicLRPError) -> str
         try:
             run()
         except (MissingRule, Unrecoverable) as other:
-            again = answer(other, rules)
-            if again != said and type(other) is type(error) and way != "where values are hidden":
+            again = answer(other, rules)  # of lost values, another may be met first
+            if isinstance(error, MissingRule) and isinstance(other, MissingRule) and again != said:
                 raise Broken("another refusal", f"{way}: {again}, else {said}") from other
         else:
             raise Broken("refuses in some ways only", f"not {way}: {said}")

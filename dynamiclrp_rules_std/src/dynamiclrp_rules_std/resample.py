@@ -52,7 +52,14 @@ def _resample(name: str) -> Any:
 
 
 def _repeating(name: str, node: str) -> Row:
-    return moving(f"Upsample{node}Backward0", forward=_resample(name))  # entries, each as often as it is wide
+    """Entries change place, each as often as it is wide."""
+    wide = _resample(name)
+
+    def forward(op: Op, x: Tensor) -> Tensor:
+        made: Tensor = wide(op, x.double()).to(x.dtype) if x.dtype == torch.long else wide(op, x)
+        return made  # matchers number entries, and torch has no kernel for integers
+
+    return moving(f"Upsample{node}Backward0", forward=forward)
 
 
 def _resampling(name: str, node: str) -> Row:
