@@ -26,18 +26,19 @@ def refuses_alike(program: Program, rules: Rules, error: DynamicLRPError) -> str
     said = answer(error, rules)
     seeds = [y.detach() for y in Recorded(program).outputs]
     nonzero = all(bool((y != 0).all()) for y in seeds)
-    ways: dict[str, Callable[[], Run]] = {
-        "without a ledger": lambda: Recorded(program).run(rules),
-        "where values are hidden": lambda: hidden(program, rules),
-        "where constants are trainable": lambda: Recorded(program, True).run(rules),
-        "by values": lambda: Recorded(program).run(rules, seeds if nonzero else None),
-    }
+    ways: dict[str, Callable[[], Run]] = {"without a ledger": lambda: Recorded(program).run(rules)}
+    if isinstance(error, MissingRule):  # a value that is lost may be saved by, or not needed in, these ways
+        ways |= {
+            "where values are hidden": lambda: hidden(program, rules),
+            "where constants are trainable": lambda: Recorded(program, True).run(rules),
+            "by values": lambda: Recorded(program).run(rules, seeds if nonzero else None),
+        }
     for way, run in ways.items():
         try:
             run()
         except (MissingRule, Unrecoverable) as other:
-            again = answer(other, rules)
-            if again != said and type(other) is type(error) and way != "where values are hidden":
+            again = answer(other, rules)  # of lost values, another may be met first
+            if isinstance(error, MissingRule) and isinstance(other, MissingRule) and again != said:
                 raise Broken("another refusal", f"{way}: {again}, else {said}") from other
         else:
             raise Broken("refuses in some ways only", f"not {way}: {said}")

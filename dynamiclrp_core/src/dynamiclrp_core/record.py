@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -90,18 +90,25 @@ class Recording:
         self._calls.setdefault(_sequence_number() - 1, (name, arguments))
 
     def watch(self, leaf: Tensor) -> None:
-        """Remember a leaf's version: its node holds the leaf itself, not the value it had."""
+        """Remember the version of a leaf or parameter: its node, or a checkpoint, reads it again later."""
         seen = self._versions.get(id(leaf))
         if seen is None or seen[0]() is not leaf:
             self._versions[id(leaf)] = weakref.ref(leaf), leaf._version
 
     def version(self, leaf: Tensor, node: Node) -> int | None:
         """The version ``leaf`` had when ``node`` read it, if that was seen."""
-        number = node._sequence_nr()
-        if number < self.first or (self.last is not None and number >= self.last):
-            return None
-        seen = self._versions.get(id(leaf))
+        seen = self._versions.get(id(leaf)) if self.saw(node) else None
         return None if seen is None or seen[0]() is not leaf else seen[1]
+
+    def saw(self, node: Node) -> bool:
+        """Whether ``node`` was made inside the block."""
+        number = node._sequence_nr()
+        return number >= self.first and (self.last is None or number < self.last)
+
+    def written(self) -> Tensor | None:
+        """A leaf that was written to after the block first read it."""
+        seen = [(ref(), version) for ref, version in self._versions.values()]
+        return next((t for t, version in seen if t is not None and t._version != version), None)
 
     def argument(self, node: Node, name: str) -> Any:
         """Argument ``name`` of the call that made ``node``; None if it was not kept."""
@@ -173,6 +180,10 @@ def written_since(leaf: Tensor, readers: Iterable[Node]) -> bool | None:
     return leaf._version not in seen if seen else None
 
 
+def _lasting(leaf: Tensor) -> bool:
+    return not leaf.is_inference() and (leaf.requires_grad or isinstance(leaf, nn.Parameter))
+
+
 class _Plan(NamedTuple):
     """What to keep of one aten function: its node's name, its arguments, the one it writes to."""
 
@@ -212,15 +223,11 @@ class _Mode(TorchDispatchMode):
         self._recording = recording
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for value in args:  # also without grad: a reentrant checkpoint runs its region so
+            for each in value if isinstance(value, list) else (value,):
+                if isinstance(each, Tensor) and each.is_leaf and _lasting(each):
+                    self._recording.watch(each)
         if torch.is_grad_enabled():
-            for value in args:
-                if isinstance(value, Tensor):
-                    if value.requires_grad and value.is_leaf:
-                        self._recording.watch(value)
-                elif isinstance(value, list):
-                    for each in value:
-                        if isinstance(each, Tensor) and each.requires_grad and each.is_leaf:
-                            self._recording.watch(each)
             plan = _plan(func)
             if plan is not None:
                 self._keep(plan, args, kwargs or {})
