@@ -94,6 +94,7 @@ class Stabilized(Rule):
         size = z.abs()
         whole = size.clamp(min=self.epsilon) if self.clip else size + self.epsilon
         share = torch.div(size, whole, out=spare(size))
+        del whole
         s = torch.mul(share, c, out=spare(share))
         if op.ledger is not None:
             op.book("epsilon", dot(z, c) - dot(z, s))
@@ -153,7 +154,9 @@ class Epsilon(Stabilized):
         z = z - shift
         if self.bias == "share":
             r = self._beside(op, r, z.abs(), shift)
-        return op.pulls(self.over(op, r, z))
+        s = self.over(op, r, z)
+        del r, z  # the peak of a run is in the product
+        return op.pulls(s)
 
     @staticmethod
     def _beside(op: Op, r: Tensor, size: Tensor, shift: Tensor) -> Tensor:

@@ -57,25 +57,28 @@ class Ratio(Rule):
                 terms.append(_scaled(op.input(i), w))
         if op.row.shift is not None:
             terms.append(op.row.shift(op) if self.constants == "absorb" else None)
-        sizes = [None if t is None else self._size(t) for t in terms]
-        whole = reduce(torch.add, [s for s in sizes if s is not None])
-        r = arriving if as_values else arriving * self._sum(op, terms)
+        s = self._divided(op, arriving if as_values else arriving * self._sum(op, terms), terms)
+        entries: list[Any] = []
+        for i, (t, w) in enumerate(zip(terms, weights)):
+            if t is None or not op.wanted[i]:
+                entries.append(None)
+            elif as_values:
+                entries.append(Value(s * self._size(t)))
+            else:
+                # d|t|/dx and d(t^2)/dx / x: the coefficient whose product with x is the share.
+                entries.append(_scaled(s * (t.sign() if self.power == "absolute" else t), w))
+        return entries
+
+    def _divided(self, op: Op, r: Tensor, terms: list[Tensor | None]) -> Tensor:
+        """``r`` over the sum of all sizes. (A function: its temporaries are free memory for what follows.)"""
+        whole = reduce(torch.add, (self._size(t) for t in terms if t is not None))
         s = r / (whole + self.epsilon) if self.epsilon else quotient(r, whole)
         if op.ledger is not None:
             op.book("epsilon", r.sum(dtype=torch.float64) - dot(whole, s))
-            for size, live in zip(sizes, [*op.live, False]):
-                if size is not None and not live:
-                    op.book("constants", dot(size, s))
-        entries: list[Any] = []
-        for i, (t, size, _) in enumerate(zip(terms, sizes, weights)):
-            if t is None or size is None or not op.wanted[i]:
-                entries.append(None)
-            elif as_values:
-                entries.append(Value(s * size))
-            else:
-                # d|t|/dx and d(t^2)/dx / x: the coefficient whose product with x is the share.
-                entries.append(_scaled(s * (t.sign() if self.power == "absolute" else t), weights[i]))
-        return entries
+            for t, live in zip(terms, [*op.live, False]):
+                if t is not None and not live:
+                    op.book("constants", dot(self._size(t), s))
+        return s
 
     @staticmethod
     def _sum(op: Op, terms: list[Tensor | None]) -> Tensor:

@@ -17,7 +17,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -194,7 +194,7 @@ class _Plan(NamedTuple):
     overwritten: bool
 
 
-@lru_cache(maxsize=None)
+@cache
 def _plan(func: Any) -> _Plan | None:
     if not hasattr(func, "_schema"):
         return None  # a higher-order operator, such as flex_attention

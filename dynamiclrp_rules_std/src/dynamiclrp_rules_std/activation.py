@@ -16,8 +16,10 @@ from torch import Tensor
 def _gelu_slope(op: Op) -> Tensor:
     x = op.input(0)
     if op.saved.approximate == "tanh":
-        return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-    return 0.5 * (1 + torch.erf(x * math.sqrt(0.5)))
+        # (1 + tanh(u)) / 2 = sigmoid(2 u), which keeps its digits where it is small.
+        k = math.sqrt(8 / math.pi)
+        return torch.sigmoid(x * (x * x).mul_(0.044715 * k).add_(k))
+    return torch.erf(x * math.sqrt(0.5)).add_(1).mul_(0.5)
 
 
 def _clamped(op: Op, low: float, high: float) -> Tensor:
