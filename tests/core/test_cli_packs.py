@@ -26,6 +26,8 @@ def test_packs_lists_what_is_installed(dynamiclrp: Command) -> None:
     assert "default" not in packs["std"]["presets"]
     assert "gamma" in packs["std"]["presets"]
 
+    assert {p["torch"] for p in packs.values()} == {"2.13"}
+
     text = dynamiclrp("packs").out
     (line,) = [line for line in text.splitlines() if line.startswith("std ")]
     assert line.split()[1:3] == [packs["std"]["version"], "ok"]
@@ -111,3 +113,13 @@ def test_the_exit_code_reaches_the_shell(make_pack: MakePack) -> None:
     assert done.returncode == 1
     assert "pack bad 1.0 cannot be loaded: ZeroDivisionError" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_check_tells_that_a_pack_was_run_on_another_torch(
+    dynamiclrp: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = dynamiclrp("rules", "check", "core", "--node", "CopyBackwards")
+    assert here.code == 0 and "was run on" not in here.out
+    monkeypatch.setattr("torch.__version__", "2.99.0")
+    there = dynamiclrp("rules", "check", "core", "--node", "CopyBackwards")
+    assert there.code == 0 and "core was run on torch 2.13" in there.out

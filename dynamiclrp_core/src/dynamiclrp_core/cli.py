@@ -170,8 +170,15 @@ def check_rules(
          "what": "; ".join([*v.failures, *(f"excused from {e}" for e in v.excused)]) or v.note}
         for v in verdicts
     ]  # fmt: skip
+    release = ".".join(torch.__version__.split(".")[:2])
+    elsewhere = [
+        f"{p.name} was run on torch {p.torch}"
+        for p in plugins.installed()
+        if p.torch and release not in p.torch.split() and (not packs or p.name in packs)
+    ]
     told_states = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
-    _print(as_json, records, (f"torch {torch.__version__}: {len(records)} rows, {told_states}", records))
+    head = "; ".join([f"torch {torch.__version__}: {len(records)} rows, {told_states}", *elsewhere])
+    _print(as_json, records, (head, records))
     if failed or not verdicts:
         raise typer.Exit(1)
 

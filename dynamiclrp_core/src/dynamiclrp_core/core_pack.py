@@ -13,6 +13,8 @@ from .subgraph import Checkpoint, ThroughHook, run_again, through_hook
 from .table import Rules
 from .writes import CopyInto, SliceWrite, written
 
+DYNAMICLRP_TORCH = "2.13"
+
 ANY = tuple(range(256))
 """Operand numbers: untracked ones among them need not be known."""
 
@@ -56,6 +58,7 @@ def dynamiclrp_samples() -> Iterable[Sample]:
 
 __all__ = [
     "DYNAMICLRP_PACK_API",
+    "DYNAMICLRP_TORCH",
     "default",
     "dynamiclrp_presets",
     "dynamiclrp_rules",

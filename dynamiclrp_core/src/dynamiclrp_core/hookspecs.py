@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from .samples import Sample
 
 PACK_API = 1
-"""A pack states ``DYNAMICLRP_PACK_API = 1``; another number is a located error at load."""
+"""A pack states ``DYNAMICLRP_PACK_API = 1``; another number is a located error at load.
+
+``DYNAMICLRP_TORCH = "2.13"`` names the releases of torch (several: with spaces between) that its rows were
+run on. ``dynamiclrp packs`` lists them; on another ``dynamiclrp rules check`` tells which rows do not fit.
+"""
 
 hookspec = pluggy.HookspecMarker("dynamiclrp")
 hookimpl = pluggy.HookimplMarker("dynamiclrp")

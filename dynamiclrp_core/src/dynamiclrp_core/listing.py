@@ -117,6 +117,7 @@ def pack_record(pack: Pack) -> tuple[Record, list[tuple[str, str]]]:
         "rules": len(rules),
         "presets": sorted(presets),
         "samples": samples,
+        "torch": pack.torch,
         "error": error or "",
     }
     return facts, [("rule", r) for r in rules] + [("preset", p) for p in sorted(presets)]

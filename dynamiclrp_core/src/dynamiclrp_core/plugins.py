@@ -36,6 +36,11 @@ class Pack:
     def label(self) -> str:
         return f"{self.name} {self.version}"
 
+    @property
+    def torch(self) -> str:
+        """The releases of torch that its rows were run on, as it states them."""
+        return getattr(self.module, "DYNAMICLRP_TORCH", "")
+
 
 def _selected(names: Sequence[str] | None) -> Sequence[str] | None:
     if names is not None:

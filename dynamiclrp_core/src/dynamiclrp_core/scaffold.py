@@ -30,6 +30,7 @@ def write_pack(name: str, into: Path) -> Path:
         "name": name,
         "module": "dynamiclrp_rules_" + name.replace("-", "_"),
         "api": str(PACK_API),
+        "torch": ".".join(version("torch").split(".")[:2]),
         "core": f">={major}.{minor},<{major}.{int(minor) + 1}",
     }
     for template in sorted(TEMPLATES.rglob("*.template")):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dynamiclrp_core.samples import Sample
 
 DYNAMICLRP_PACK_API = 1
+DYNAMICLRP_TORCH = "2.13"
 
 TABLES = (softmax, norm, sdpa, flex, moe, functions)
 

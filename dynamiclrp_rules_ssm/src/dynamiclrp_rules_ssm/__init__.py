@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dynamiclrp_core.samples import Sample
 
 DYNAMICLRP_PACK_API = 1
+DYNAMICLRP_TORCH = "2.13"
 
 
 @hookimpl
