@@ -74,7 +74,7 @@ class Reading(Moving):
         return op.backward(*c)[: len(op.edges)]
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
-        return [None if e is None else Value(e) for e in self.coefficient(op, *r)]
+        return [None if e is None else Value(e) for e in op.backward(*r)[: len(op.edges)]]
 
 
 class Flex(Composite):

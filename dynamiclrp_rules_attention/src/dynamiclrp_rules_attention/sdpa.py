@@ -159,7 +159,7 @@ def _varlen(op: Op, q: Tensor, k: Tensor, v: Tensor, *_: Tensor | None) -> Tenso
     return packed(q, k, v, ends_q, ends_k, left, 0 if node.is_causal else right, node.scale)
 
 
-def attention(node: str, operands: str, forward: Callable[..., Tensor] | None, **facts: Any) -> Row:
+def attention(node: str, operands: str, forward: Callable[..., Any] | None, **facts: Any) -> Row:
     """A row of the family attention. Its node saves ``output``, if ``results`` says no other."""
     facts.setdefault("results", "output")
     return custom(node, FusedAttention(), operands, family="attention", forward=forward, **facts)

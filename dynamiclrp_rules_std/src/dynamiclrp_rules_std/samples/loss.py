@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from torch import Tensor
 
 TWO = ("n 4", "n 4")
 WIDE = (torch.float64, torch.float32)
-EACH = {"reduction": "none"}
+EACH: dict[str, Any] = {"reduction": "none"}
 
 
 def classes(a: Tensor) -> Tensor:
@@ -87,12 +88,11 @@ def symbols(a: Tensor) -> Tensor:
 
 def ctc(a: Tensor, tensors: bool = False) -> Tensor:
     """Minus the log of the probability of the sequence 1, 2; of the second sample by its first 3 steps."""
-    n, steps = a.shape[1], [4, 3, 4]
-    long, two = steps[:n], [2] * n
+    lengths: list[Any] = [[4, 3, 4][: a.shape[1]], [2] * a.shape[1]]
     if tensors:
-        made: Tensor = torch._ctc_loss(a, symbols(a), torch.tensor(long).long(), torch.tensor(two).long())[0]
-        return made
-    return F.ctc_loss(a, symbols(a), tuple(long), tuple(two), reduction="none")
+        lengths = [torch.tensor(each).long() for each in lengths]
+    made: Tensor = torch._ctc_loss(a, symbols(a), *lengths)[0]
+    return made
 
 
 def paths(a: Tensor) -> Tensor:
