@@ -218,3 +218,51 @@ def test_gradients_of_parameters_are_not_touched_by_a_reentrant_re_run() -> None
     lrp.relevance(explained(blocks, x, True), x)
     assert all(p.grad is None for b in blocks for p in b.parameters())
     assert x.grad is None
+
+
+def stale(blocks: list[Block], name: str) -> None:
+    with torch.no_grad():
+        blocks[0].get_parameter(name).mul_(1.5)
+
+
+@REENTRANT
+@pytest.mark.parametrize("name", ["a.weight", "b.bias"])
+@pytest.mark.parametrize("frozen", [False, True], ids=["trainable", "frozen"])
+@pytest.mark.parametrize("rules", ["default", "epsilon"])
+def test_a_region_with_other_parameters_is_noticed(
+    reentrant: bool, name: str, frozen: bool, rules: str
+) -> None:
+    """A region runs again on what its parameters are now: an error under record(), else a note."""
+    blocks, x = setting(frozen)
+    with lrp.record():
+        y = explained(blocks, x, reentrant)
+    before = lrp.propagate(y, x, rules=rules)
+    assert not before.promises.notes
+    stale(blocks, name)
+    with pytest.raises(lrp.ModifiedInPlace, match="changed in place after the forward") as info:
+        lrp.propagate(y, x, rules=rules)
+    assert "cure: run the forward again" in str(info.value)
+    with lrp.record():
+        again = explained(blocks, x, reentrant)
+    assert not torch.equal(lrp.relevance(again, x, rules=rules)[0], before.relevance[0])
+
+
+@REENTRANT
+def test_without_a_recording_the_parameters_of_a_region_are_taken_for_granted(reentrant: bool) -> None:
+    blocks, x = setting()
+    run = lrp.propagate(explained(blocks, x, reentrant), x)
+    assert any("parameters that the region of a checkpoint reads" in note for note in run.promises.notes)
+    assert not lrp.propagate(explained(blocks, x, None), x).promises.notes
+
+
+@REENTRANT
+def test_parameters_of_another_forward_may_change(reentrant: bool) -> None:
+    blocks, x = setting()
+    others, z = setting()
+    with lrp.record():
+        y = explained(blocks, x, reentrant)
+    expected = lrp.relevance(y, x)[0]
+    with lrp.record() as held:
+        explained(others, z, reentrant)
+    stale(others, "a.weight")
+    assert torch.equal(lrp.relevance(y, x)[0], expected) and held is not None

@@ -26,12 +26,13 @@ def refuses_alike(program: Program, rules: Rules, error: DynamicLRPError) -> str
     said = answer(error, rules)
     seeds = [y.detach() for y in Recorded(program).outputs]
     nonzero = all(bool((y != 0).all()) for y in seeds)
-    ways: dict[str, Callable[[], Run]] = {
-        "without a ledger": lambda: Recorded(program).run(rules),
-        "where values are hidden": lambda: hidden(program, rules),
-        "where constants are trainable": lambda: Recorded(program, True).run(rules),
-        "by values": lambda: Recorded(program).run(rules, seeds if nonzero else None),
-    }
+    ways: dict[str, Callable[[], Run]] = {"without a ledger": lambda: Recorded(program).run(rules)}
+    if isinstance(error, MissingRule):  # a value that is lost may be saved by, or not needed in, these ways
+        ways |= {
+            "where values are hidden": lambda: hidden(program, rules),
+            "where constants are trainable": lambda: Recorded(program, True).run(rules),
+            "by values": lambda: Recorded(program).run(rules, seeds if nonzero else None),
+        }
     for way, run in ways.items():
         try:
             run()

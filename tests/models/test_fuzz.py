@@ -50,7 +50,8 @@ ONCE = {
         Step("PowBackward1-left", (-1, 2), 839978238),
         Step("NativeGroupNormBackward0-bias", (3, -1), 3103933066, region=17)), inputs=2)),
     "numbered entries of an upsampling, which has no kernel for integers": ("default", Program(1000007, (
-        Step("PowBackward2", (0,), 1731512361), Step("UpsampleNearestExact3DBackward0-factor", (2,), 3668648686),
+        Step("PowBackward2", (0,), 1731512361),
+        Step("UpsampleNearestExact3DBackward0-factor", (2,), 3668648686),
         Step("DivBackward0-scalar", (3,), 3018351781)), inputs=2)),
     "winners among promised operands": ("default", Program(107, (
         Step("ScatterReduceBackward0-amin", (2, -1), 1204086873),), inputs=3)),

@@ -6,7 +6,7 @@ Every rule states its theorem. ``J`` is the Jacobian of the node, ``c`` the arri
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, cast
 
 import torch
@@ -31,6 +31,15 @@ def book_shift(op: Op, c: Tensor, cause: str) -> None:
         return
     if shift is not None:
         op.book(cause, dot(shift, c))
+
+
+def book_or_not(op: Op, cause: str, amount: Callable[[], Tensor]) -> None:
+    """Book an amount that needs values, or that it could not be had: the books never make a run fail."""
+    assert op.ledger is not None
+    try:
+        op.book(cause, amount())
+    except Unrecoverable:
+        op.ledger.book_unknown(op.row.node, cause)
 
 
 class Linear(Rule):
@@ -108,10 +117,7 @@ class Elementwise(Rule):
         flat = (slope == 0) & (c != 0)
         op.book("constants", offset * torch.where(flat, 0.0, c).real.sum(dtype=torch.float64))
         if bool(flat.any()):
-            try:
-                op.book("constants", dot(op.output(), torch.where(flat, c, 0.0)))
-            except Unrecoverable:
-                op.ledger.book_unknown(op.row.node, "constants")
+            book_or_not(op, "constants", lambda: dot(op.output(), torch.where(flat, c, 0.0)))
 
     @staticmethod
     def _secant(op: Op) -> Tensor:
@@ -151,10 +157,7 @@ class Adding(Rule):
         book_shift(op, c, "constants")
         for i, (w, live) in enumerate(zip(op.row.weights(op), op.live)):
             if not live:
-                try:
-                    op.book("constants", dot(w * op.input(i), c))
-                except Unrecoverable:
-                    op.ledger.book_unknown(op.row.node, "constants")
+                book_or_not(op, "constants", lambda i=i, w=w: dot(w * op.input(i), c))  # type: ignore[misc]
 
 
 class Affine(Rule):
@@ -176,18 +179,19 @@ class Affine(Rule):
             self._book_factors(op, c)
             return
         book_shift(op, c, "bias")
-        if op.live_bias and op.row.bias is not None:  # takes its share instead
-            op.book("bias", -dot(op.input(op.row.bias), op.pull(c, op.row.bias)))
+        bias = op.row.bias
+        if op.live_bias and bias is not None:  # takes its share instead
+            book_or_not(op, "bias", lambda: -dot(op.input(bias), op.pull(c, bias)))
 
     @staticmethod
     def _book_factors(op: Op, c: Tensor) -> None:
         """Only the added term is live: the product of the constant factors absorbs."""
-        assert op.ledger is not None
-        try:
-            rest = op.forward(*(None if i == op.row.bias else x for i, x in enumerate(op.inputs())))
-            op.book("constants", dot(rest, c))
-        except Unrecoverable:
-            op.ledger.book_unknown(op.row.node, "constants")
+
+        def absorbed() -> Tensor:
+            factors = (None if i == op.row.bias else x for i, x in enumerate(op.inputs()))
+            return dot(op.forward(*factors), c)
+
+        book_or_not(op, "constants", absorbed)
 
 
 class Product(Affine):
@@ -243,10 +247,7 @@ class Stop(Rule):
         if op.ledger is not None:
             for nr, ci in enumerate(c):
                 if ci is not None:
-                    try:
-                        op.book("stopped", dot(op.output(nr), ci))
-                    except Unrecoverable:
-                        op.ledger.book_unknown(op.row.node, "stopped")
+                    book_or_not(op, "stopped", lambda nr=nr, ci=ci: dot(op.output(nr), ci))  # type: ignore[misc]
         return [None] * len(op.edges)
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:

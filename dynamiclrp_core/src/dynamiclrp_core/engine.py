@@ -87,7 +87,7 @@ class Sweep:
         ops, memo = self._ops, self.values.memo
         ends = {target.node for target in self.targets}
         order = self.graph.inner[::-1]
-        reruns, number = Reruns(order), sequence_nr()
+        reruns, number = Reruns(order, self.values.stats.notes), sequence_nr()
         try:
             for i, node in enumerate(order):
                 c = coefficients.pop(node, None)

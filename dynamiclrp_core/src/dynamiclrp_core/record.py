@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
@@ -89,16 +89,22 @@ class Recording:
         self._calls.setdefault(_sequence_number() - 1, (name, arguments))
 
     def watch(self, leaf: Tensor) -> None:
-        """Remember a leaf's version: its node holds the leaf itself, not the value it had."""
+        """Remember the version of a leaf or parameter: its node, or a checkpoint, reads it again later."""
         self._versions.setdefault(leaf, leaf._version)
 
     def version(self, leaf: Tensor, node: Node) -> int | None:
         """The version ``leaf`` had when ``node`` read it, if that was seen."""
-        number = node._sequence_nr()
-        if number < self.first or (self.last is not None and number >= self.last):
-            return None
-        version: int | None = self._versions.get(leaf)
+        version: int | None = self._versions.get(leaf) if self.saw(node) else None
         return version
+
+    def saw(self, node: Node) -> bool:
+        """Whether ``node`` was made inside the block."""
+        number = node._sequence_nr()
+        return number >= self.first and (self.last is None or number < self.last)
+
+    def written(self) -> Tensor | None:
+        """A leaf that was written to after the block first read it."""
+        return next((t for t, version in self._versions.items() if t._version != version), None)
 
     def argument(self, node: Node, name: str) -> Any:
         """Argument ``name`` of the call that made ``node``; None if it was not kept."""
@@ -170,6 +176,10 @@ def written_since(leaf: Tensor, readers: Iterable[Node]) -> bool | None:
     return leaf._version not in seen if seen else None
 
 
+def _lasting(leaf: Tensor) -> bool:
+    return not leaf.is_inference() and (leaf.requires_grad or isinstance(leaf, nn.Parameter))
+
+
 class _Plan(NamedTuple):
     """What to keep of one aten function: its node's name, its arguments, the one it writes to."""
 
@@ -210,13 +220,12 @@ class _Mode(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         plans = self._plans
         plan = plans[func] if func in plans else plans.setdefault(func, self._plan(func))
-        if torch.is_grad_enabled():
-            for value in args:
-                for each in value if isinstance(value, list) else (value,):
-                    if isinstance(each, Tensor) and each.requires_grad and each.is_leaf:
-                        self._recording.watch(each)
-            if plan is not None:
-                self._keep(plan, args, kwargs or {})
+        for value in args:  # also without grad: a reentrant checkpoint runs its region so
+            for each in value if isinstance(value, list) else (value,):
+                if isinstance(each, Tensor) and each.is_leaf and _lasting(each):
+                    self._recording.watch(each)
+        if plan is not None and torch.is_grad_enabled():
+            self._keep(plan, args, kwargs or {})
         return func(*args, **(kwargs or {}))
 
     def _keep(self, plan: _Plan, args: Any, kwargs: Any) -> None:
@@ -248,8 +257,11 @@ def recorded() -> Iterator[Recording]:
     """``record()``, but kept only as long as the recording is held."""
     recording = Recording()
     _own.alive.add(recording)
-    with _Mode(recording):
-        yield recording
+    try:
+        with _Mode(recording):
+            yield recording
+    finally:
+        recording.last = _sequence_number()
 
 
 class record:

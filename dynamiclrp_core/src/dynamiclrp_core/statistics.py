@@ -11,6 +11,12 @@ ASSUMED = (
 )
 
 
+RUN_AGAIN = (
+    "the parameters that the region of a checkpoint reads are taken as unchanged since the forward; "
+    "record() around the forward tells"
+)
+
+
 @dataclass
 class Promises:
     """The paper's statistics of one run (arXiv 2512.07010).

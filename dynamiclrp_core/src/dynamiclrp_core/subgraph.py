@@ -14,7 +14,9 @@ from .node import Address, address, function_tensors
 from .numerics import dot, times
 from .op import Op
 from .record import recorded
+from .reruns import unchanged
 from .rule import Conserves, Entries, Entry, Rule, Value
+from .statistics import RUN_AGAIN
 
 
 class ThroughHook(Rule):
@@ -124,6 +126,8 @@ class Checkpoint(SubGraph):
     """A reentrant checkpoint: one node that hides its region. Re-run once, RNG state kept."""
 
     def rebuild(self, op: Op, stand_in: StandIn) -> tuple[Sequence[Any], Sequence[Tensor | None]]:
+        if not unchanged(op.node):
+            op.sweep.values.stats.notes.add(RUN_AGAIN)
         # Leaves always: torch cannot differentiate a reentrant checkpoint twice.
         tensors = [t.detach().requires_grad_(t.requires_grad) for t in function_tensors(op.node)]
         return run_again(op, *tensors), [t if t.requires_grad else None for t in tensors]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import cast
 
 import torch
 from torch import Tensor
 
+from .defaults import book_or_not
 from .errors import MissingRule, Unrecoverable
 from .node import kind, metadata
 from .numerics import dot
@@ -58,15 +58,6 @@ class SliceWrite(Rule):
 
         if not (live_value and op.live[0] and (adds or is_copy(op, shares))):
             book_or_not(op, "constants", amount)
-
-
-def book_or_not(op: Op, cause: str, amount: Callable[[], Tensor]) -> None:
-    """Book an amount that needs values, or that it could not be had."""
-    assert op.ledger is not None
-    try:
-        op.book(cause, amount())
-    except Unrecoverable:
-        op.ledger.book_unknown(op.row.node, cause)
 
 
 def routed(op: Op, c: Tensor) -> list[Tensor | None]:

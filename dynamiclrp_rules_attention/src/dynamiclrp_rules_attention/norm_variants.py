@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from dynamiclrp_core.defaults import book_shift
+from dynamiclrp_core.defaults import book_or_not, book_shift
 from dynamiclrp_core.matchers import statistic
 from dynamiclrp_core.numerics import at_least_float32, dot
 from dynamiclrp_core.op import Op
@@ -63,7 +63,7 @@ class Centred(Rule):
         weights = op.row.weights(op)
         if op.ledger is not None:
             mean = 1 - self.x
-            op.book("mean", dot(op.input(mean) * weights[mean], ci.expand(op.shape)))
+            book_or_not(op, "mean", lambda: dot(op.input(mean) * weights[mean], ci.expand(op.shape)))
         return [ci * weights[i] if i == self.x else None for i in range(2)]
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:

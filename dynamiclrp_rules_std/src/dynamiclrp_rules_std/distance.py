@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, cast
 
 import torch
-from dynamiclrp_core.defaults import Homogeneous, Stop
+from dynamiclrp_core.defaults import Homogeneous, Stop, book_or_not
 from dynamiclrp_core.families import custom
 from dynamiclrp_core.numerics import dot
 from dynamiclrp_core.op import Op
@@ -26,7 +26,7 @@ class Distance(Rule):
         if op.ledger is not None:
             for i, live in enumerate(op.live):
                 if not live:
-                    op.book("constants", dot(op.input(i), op.pull(ci, i)))
+                    book_or_not(op, "constants", lambda i=i: dot(op.input(i), op.pull(ci, i)))  # type: ignore[misc]
         return [op.pull(ci, i) if wanted else None for i, wanted in enumerate(op.wanted)]
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from dynamiclrp_core.defaults import Linear
-from dynamiclrp_core.errors import Unrecoverable
+from dynamiclrp_core.defaults import Linear, book_or_not
 from dynamiclrp_core.families import custom, linear, moving
 from dynamiclrp_core.numerics import dot
 from dynamiclrp_core.op import Op
@@ -27,10 +26,7 @@ class AtPositions(Rule):
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         ci = self.only(c)
         if op.ledger is not None and not op.live[0]:
-            try:
-                op.book("stopped", dot(op.output(), ci))
-            except Unrecoverable:
-                op.ledger.book_unknown(op.row.node, "stopped")
+            book_or_not(op, "stopped", lambda: dot(op.output(), ci))
         return [op.pull(ci, 0) if op.wanted[0] else None, None]
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-from dynamiclrp_core.defaults import book_shift
+from dynamiclrp_core.defaults import book_or_not, book_shift
 from dynamiclrp_core.families import constant_part, custom, moving
 from dynamiclrp_core.numerics import dot
 from dynamiclrp_core.op import Op
@@ -49,7 +49,7 @@ class Reduced(Rule):
                 op, [self._ones(op, i) if live else None for i, live in enumerate(op.live)]
             )
             if op.ledger is not None:
-                op.book("constants", dot(torch.where(factors == 0, op.output(), 0.0), ci))
+                book_or_not(op, "constants", lambda: dot(torch.where(factors == 0, op.output(), 0.0), ci))
             return op.backward(ci / factors.clamp(min=1).to(ci.dtype))
         if op.saved.reduce in ("amax", "amin"):
             return self._to_winners(op, ci)

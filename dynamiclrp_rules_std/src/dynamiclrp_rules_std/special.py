@@ -12,8 +12,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
-from dynamiclrp_core.defaults import Moving
-from dynamiclrp_core.errors import Unrecoverable
+from dynamiclrp_core.defaults import Moving, book_or_not
 from dynamiclrp_core.euler import Homogeneous
 from dynamiclrp_core.families import composite, custom, elementwise, scaling
 from dynamiclrp_core.node import metadata
@@ -104,10 +103,7 @@ class Replaced(Moving):
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         ci = self.only(c)
         if op.ledger is not None:
-            try:
-                op.book("constants", dot(torch.where(_finite(op), 0.0, op.output()), ci))
-            except Unrecoverable:
-                op.ledger.book_unknown(op.row.node, "constants")
+            book_or_not(op, "constants", lambda: dot(torch.where(_finite(op), 0.0, op.output()), ci))
         return op.backward(ci)
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
