@@ -13,6 +13,8 @@ from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Conserves, Entries
 from torch import Tensor, nn
 
+from tests.tensors import leaf_of
+
 
 def net(bias: bool = True) -> tuple[nn.Sequential, Tensor]:
     torch.manual_seed(0)
@@ -146,3 +148,13 @@ def test_an_output_that_depends_on_no_input_is_a_constant() -> None:
         books = lrp.propagate(outputs, x, seeds, ledger=True).ledger
         assert books is not None and books.closed
         assert books.by_cause["constants"] == pytest.approx(4 * float(b.detach().sum()))
+
+
+def test_the_books_never_make_a_run_fail() -> None:
+    """A live bias of which only its share is to be booked, and whose value is lost: named, and no error."""
+    x = leaf_of(2, 2)
+    bias = (x * 1.0).ge_(0.0).sum()  # what stood there before ge_ wrote over it is lost
+    y = torch.addmm(bias, x, torch.eye(2, dtype=x.dtype))
+    run = lrp.propagate(y, x, ledger=True)
+    assert torch.equal(run.relevance[0], lrp.relevance(y, x)[0])
+    assert run.ledger is not None and ("AddmmBackward0", "bias") in run.ledger.unattributed

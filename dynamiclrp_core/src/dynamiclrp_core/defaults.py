@@ -15,7 +15,7 @@ from torch import Tensor
 from .errors import Unrecoverable
 from .euler import Homogeneous as Homogeneous
 from .euler import Quotient as Quotient
-from .numerics import dot, quotient, secant, spare, times, vjp
+from .numerics import dot, quotient, secant, times, vjp
 from .op import Op
 from .rule import Conserves, Entries, Row, Rule, Value
 
@@ -105,8 +105,7 @@ class Elementwise(Rule):
         slope = self._secant(op) if row.slope is None else row.slope(op)
         if op.ledger is not None:
             self._book_offset(op, ci, slope)
-        own = spare(slope, ci.shape) if slope.dtype == ci.dtype else None
-        return [torch.mul(ci, slope.conj(), out=own), *[None] * (len(op.edges) - 1)]
+        return [ci * slope.conj(), *[None] * (len(op.edges) - 1)]
 
     @staticmethod
     def _book_offset(op: Op, c: Tensor, slope: Tensor) -> None:

@@ -262,8 +262,11 @@ def recorded() -> Iterator[Recording]:
     """``record()``, but kept only as long as the recording is held."""
     recording = Recording()
     _own.alive.add(recording)
-    with _Mode(recording):
-        yield recording
+    try:
+        with _Mode(recording):
+            yield recording
+    finally:
+        recording.last = _sequence_number()
 
 
 class record:
