@@ -180,29 +180,37 @@ class Rules(Mapping[str, Row]):
 
     def cases(self, row: Row) -> tuple[tuple[Matcher | None, Rule], ...]:
         """The (matcher, rule) pairs to try for a node of ``row``, overrides applied."""
-        # For each case its rules with their scopes, the last one given first.
-        by_case: list[tuple[Matcher | None, str | None, list[tuple[Matcher | None, Rule]]]] = [
-            (m, None if m is None else m.__name__, [(None, rule)]) for m, rule in row.cases
+        # For each case its rules with their scopes, the last one given first. A rule of all cases is not told
+        # which it is, but what its own scope found.
+        by_case: list[tuple[Matcher | None, str | None, list[tuple[Matcher | None, Rule, bool]]]] = [
+            (m, None if m is None else m.__name__, [(None, rule, False)]) for m, rule in row.cases
         ]
         for o in self.overrides:
             if o.key in (row.node, row.family):
                 for _, case, scoped in by_case:
                     if o.case in ("*", case):
-                        scoped[:] = [(o.when, o.rule), *(scoped if o.when else ())]
-        if all(
-            scoped == by_case[-1][2] for _, _, scoped in by_case
-        ):  # then which case it is need not be asked
+                        scoped[:] = [(o.when, o.rule, o.case == "*"), *(scoped if o.when else ())]
+        # Where all cases have the same rules, which it is need not be asked.
+        if all(scoped == by_case[-1][2] for _, _, scoped in by_case):
             del by_case[:-1]
-        return tuple((_both(when, m), rule) for m, _, scoped in by_case for when, rule in scoped)
+        return tuple(
+            (_both(when, m, first_tells=every), rule)
+            for m, _, scoped in by_case
+            for when, rule, every in scoped
+        )
 
 
-def _both(a: Matcher | None, b: Matcher | None) -> Matcher | None:
+def _both(a: Matcher | None, b: Matcher | None, first_tells: bool = False) -> Matcher | None:
+    """Holds where both do, and says what the second has found, or the first."""
     if a is None or b is None:
         return a or b
 
     def both(op: Op) -> Any:
         first = a(op)  # 0 is a match: operand number 0
-        return None if first is None or first is False else b(op)
+        if first is None or first is False:
+            return None
+        second = b(op)
+        return second if second is None or second is False or not first_tells else first
 
     both.__name__ = b.__name__
     return both
