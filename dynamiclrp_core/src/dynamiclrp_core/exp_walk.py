@@ -47,7 +47,7 @@ class Walk:
             if below is None or found is None:
                 return
             at = len(self.ops)
-            x = below.live.index(True) if at not in self.shifts else 1 - self.shifts[at]
+            x = below.takes.index(True) if at not in self.shifts else 1 - self.shifts[at]
             edge = below.edges[x]
             self.ops.append(below)
             self.tensors.append(edge)
@@ -102,7 +102,7 @@ class Walk:
         if row.family != "adding" or row.weights is None:
             return None
         # A constant in log space is a constant factor; a maximum must cancel.
-        x = op.live.index(True) if adds_constant(op) else None
+        x = op.takes.index(True) if adds_constant(op) else None
         largest = maximum(op)
         if x is None and largest is not None:
             x = 1 - largest
@@ -127,7 +127,7 @@ def base_of(op: Op) -> float:
 
 def is_plain(op: Op) -> bool:
     """One tensor, moved, copied or times constants; constants may come in beside it."""
-    moves = op.row.family == "moving" and not op.row.selects and sum(op.live) == 1
+    moves = op.row.family == "moving" and not op.row.selects and sum(op.takes) == 1
     return moves or op.row.copies or is_scaling(op)
 
 
@@ -137,13 +137,13 @@ def selects(op: Op) -> bool:
 
 
 def adds_constant(op: Op) -> bool:
-    return op.row.family == "adding" and sum(op.live) == 1
+    return op.row.family == "adding" and sum(op.takes) == 1
 
 
 def inverts(op: Op) -> bool:
     """constant / x."""
     if op.row.family == "quotient":
-        return op.live == (False, True)
+        return op.takes == (False, True)
     return op.row.family == "elementwise" and op.row.degree_of(op) == -1.0
 
 
@@ -154,16 +154,16 @@ def is_sum(op: Op) -> bool:
         return True
     if node.startswith(("LinalgVectorNormBackward", "NormBackward")):
         return float(op.saved.ord if node.startswith("Linalg") else op.saved.p) == 1.0
-    if sum(op.live) != 1 or op.live_factors != 1 or not (op.row.columns or node == "MvBackward0"):
+    if sum(op.takes) != 1 or op.live_factors != 1 or not (op.row.columns or node == "MvBackward0"):
         return False
-    shape = op.operand_shape(op.live.index(True))
+    shape = op.operand_shape(op.takes.index(True))
     return op.shape.numel() * shape[_multiplied(op)] == shape.numel()
 
 
 def _multiplied(op: Op) -> int:
     """The dimension of the live factor of a matrix product that is summed over."""
-    first = op.live.index(True) == op.row.factors[0]
-    return -1 if first or len(op.operand_shape(op.live.index(True))) == 1 else -2
+    first = op.takes.index(True) == op.row.factors[0]
+    return -1 if first or len(op.operand_shape(op.takes.index(True))) == 1 else -2
 
 
 def spread(op: Op, groups: Tensor, shape: torch.Size) -> Tensor:
@@ -180,7 +180,7 @@ def spread(op: Op, groups: Tensor, shape: torch.Size) -> Tensor:
 
 def maximum(op: Op) -> int | None:
     """Which term of a sum of two live ones is a maximum."""
-    if op.row.family != "adding" or op.live != (True, True):
+    if op.row.family != "adding" or op.takes != (True, True):
         return None
     return next((term for term in (1, 0) if _largest(op, term) is not None), None)
 

@@ -82,7 +82,7 @@ def logsumexp_by_hand(op: Op) -> bool:
 
 def _quotient(op: Op) -> _Softmax | None:
     """The softmax that ``op`` makes of two live operands."""
-    if not (op.live[0] and op.live[1]):
+    if not (op.takes[0] and op.takes[1]):
         return None
     divides = op.row.family == "quotient"
     for numerator in (0,) if divides else (0, 1):
@@ -100,7 +100,7 @@ def _log_softmax(op: Op) -> _Softmax | Op | None:
         return None
     if made.row.node == "LogSoftmaxBackward0" and factor.sign == 1:
         return made
-    if made.row.family != "adding" or made.live != (True, True) or made.row.weights is None:
+    if made.row.family != "adding" or made.takes != (True, True) or made.row.weights is None:
         return None
     weights = [factor.sign * w for w in made.row.weights(made)]
     for u in (0, 1):
@@ -159,7 +159,7 @@ class _Softmax:
         """Whether every entry is a term of the sum that divides it."""
         between = [*self.above.ops[: self.i], *self.below.ops[: self.j]]
         sums = [self.below.ops[k] for k in range(self.j) if self._reduces(k)]
-        kept = all(len(o.shape) == len(o.operand_shape(o.live.index(True))) for o in sums)
+        kept = all(len(o.shape) == len(o.operand_shape(o.takes.index(True))) for o in sums)
         if kept and not any(o.row.family == "moving" for o in between):
             return True
         sums_of, divided_by, entry = self.sums(), self.divisors(), self.entries()
@@ -288,7 +288,7 @@ def _take_gradient(*ops: Op) -> None:
             op.sweep.assign(op.node, Gradient())
         if is_exp(op):
             # Subtracting the maximum changes nothing: no stabiliser may divide by the 0 it makes.
-            shift = chain(op, op.edges[op.live.index(True)], is_move).end
+            shift = chain(op, op.edges[op.takes.index(True)], is_move).end
             if shift is not None and (adds_constant(shift) or maximum(shift) is not None):
                 _take_plain(shift)
 
