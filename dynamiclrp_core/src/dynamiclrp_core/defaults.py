@@ -15,7 +15,7 @@ from torch import Tensor
 from .errors import Unrecoverable
 from .euler import Homogeneous as Homogeneous
 from .euler import Quotient as Quotient
-from .numerics import dot, quotient, secant, times, vjp
+from .numerics import dot, quotient, secant, spare, times, vjp
 from .op import Op
 from .rule import Conserves, Entries, Row, Rule, Value
 
@@ -105,7 +105,8 @@ class Elementwise(Rule):
         slope = self._secant(op) if row.slope is None else row.slope(op)
         if op.ledger is not None:
             self._book_offset(op, ci, slope)
-        return [ci * slope.conj(), *[None] * (len(op.edges) - 1)]
+        own = spare(slope, ci.shape) if slope.dtype == ci.dtype else None
+        return [torch.mul(ci, slope.conj(), out=own), *[None] * (len(op.edges) - 1)]
 
     @staticmethod
     def _book_offset(op: Op, c: Tensor, slope: Tensor) -> None:
@@ -203,10 +204,10 @@ class Product(Affine):
             return super().coefficient(op, *c)
         ci = self.only(c)
         self._book_constants(op, ci)
-        entries = op.pulls(ci / k)
-        if bias is not None and op.wanted[bias]:
-            entries[bias] = op.pull(ci, bias)
-        return entries
+        # Divided in their own memory: c / k would be one tensor more where a gated product is the peak.
+        return [
+            e if e is None or i == bias else torch.div(e, k, out=spare(e)) for i, e in enumerate(op.pulls(ci))
+        ]
 
 
 class Gradient(Rule):

@@ -122,8 +122,8 @@ class Row:
     inverse    ``(op, output) -> operand 0``
     exact      whether ``inverse`` loses nothing (a move), not even digits
     part       ``forward`` is a view of a part of its operand: what comes back can be added to that part
-    slope      ``(op) -> (f(x) - f(0)) / x``; None: computed from ``forward``, or for degree 1 (relu,
-               casts) the derivative, which is that slope
+    slope      ``(op) -> (f(x) - f(0)) / x``, a new tensor: the rule writes its result there. None: computed
+               from ``forward``, or for degree 1 (relu, casts) the derivative, which is that slope
     at_zero    f(0), a number or ``(op) -> number``; infinite where f has a pole or no finite limit;
                None: 0 with a slope or degree 1, else computed from ``forward``
     copies     f(x) = x in other memory, layout or dtype
