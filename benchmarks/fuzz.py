@@ -93,7 +93,11 @@ class Report:
             f"{self.graphs} programs of {self.ops} ops, {self.slow} of them against the slow dictionary; "
             f"{self.runs} (program, preset) pairs: {counted}, {self.runs - answers.total()} with all checks"
         ]
-        lines += [f"  {n}x {text}" for text, n in self.refused.most_common()]
+        ranked = self.refused.most_common()
+        whole = [line for line in ranked if line[0].startswith("refused:")]
+        others = [line for line in ranked if line not in whole]
+        lines += [f"  {n}x {text}" for text, n in [*whole, *others[:20]]]
+        lines += [f"  and {len(others) - 20} others"] * (len(others) > 20)
         lines += [f"\nFOUND under {rules}\n{text}" for (rules, _), text in self.found.items()]
         return "\n".join([*lines, f"\n{len(self.found)} findings"])
 

@@ -198,3 +198,19 @@ def test_the_ledger_asks_for_the_output_of_a_function_by_hand() -> None:
     lost = x.detach() + 1  # not recorded: the sum's own books cannot be balanced, and keep no value
     run = lrp.propagate((lost + x.exp() * x.sigmoid()) * 2, x, ledger=True)
     torch.testing.assert_close(run.relevance[0], 2 * (x.exp() * x.sigmoid() - 0.5).detach())
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0, 0.5, 7.0])
+def test_what_is_filled_in_inside_a_function_is_an_entry_of_nothing(value: float) -> None:
+    """exp(pad(sigmoid(x))): what is filled in was taken for the number of an entry (fuzzer, seed 1030005)."""
+    x = torch.tensor([[0.0, 2.0, 0.0, 0.5], [0.0, -1.0, 2.0, -0.5]], dtype=torch.float64, requires_grad=True)
+    with lrp.record():
+        y = F.pad(x.sigmoid(), (-1, 2), value=value)[:, 1:].exp()  # of x[:, 2:] and two times the value
+    run = lrp.propagate(y, x, ledger=True)
+    at_zero = math.exp(0.5)
+    for row, coefficients in zip(x.detach().tolist(), run.coefficients[0].tolist()):
+        assert coefficients[:2] == [0.0, 0.0]
+        for v, c in zip(row[2:], coefficients[2:]):
+            f = math.exp(1 / (1 + math.exp(-v)))
+            assert c == pytest.approx((f - at_zero) / v if v else at_zero / 4, rel=1e-12)
+    assert run.ledger.closed

@@ -138,3 +138,11 @@ def test_a_read_out_changes_no_number(name: str) -> None:
     run = lrp.propagate(total, x, at=inner)
     torch.testing.assert_close(run.relevance[0], lrp.relevance(total, x)[0], rtol=0, atol=0)
     assert bool(run.at[0].any()) == reached
+
+
+def test_an_exp_that_only_a_read_out_reaches() -> None:
+    """Nothing live below it: it is no softmax, and the read-out gets its share (fuzzer, seed 1020105)."""
+    x, k = leaf_of(3, 4), leaf_of(3, 4, seed=1)
+    run = lrp.propagate(x + (-k).exp(), x, at=k)
+    torch.testing.assert_close(run.relevance[0], x.detach())
+    torch.testing.assert_close(run.at[0], ((-k).exp() - 1).detach())

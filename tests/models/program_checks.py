@@ -173,7 +173,7 @@ def check(program: Program, rules: Rules) -> list[str]:
     unsaid = [f"not booked\n{cause} at {node}" for node, cause in books.unattributed]
     for beside in read_outs(trained, rules, trained.constants()):
         if isinstance(beside, str):
-            unsaid.append(f"refused\n{beside}, at a read-out")
+            unsaid.append(f"refused in part\n{beside}, at a read-out")
             continue
         same("a read-out changes nothing", beside.relevance, found, scale)
         assert beside.ledger is not None
@@ -188,7 +188,7 @@ def check(program: Program, rules: Rules) -> list[str]:
         try:
             same(way, asked().relevance, found, scale)
         except Unrecoverable as error:  # these ask for more values than the others
-            unsaid.append(f"refused\n{answer(error, rules)}, for {way}")
+            unsaid.append(f"refused in part\n{answer(error, rules)}, for {way}")
     if by_sample(program):
         for k in range(BATCH):
             alone = Recorded(program, row=k).run(rules).relevance

@@ -97,7 +97,7 @@ def elsewhere(program: Program) -> Iterator[Program]:
 
 # -- the verdict ------------------------------------------------------------------------------------
 
-ANSWERS = ("refused", "not booked", "rounding decides")
+ANSWERS = ("refused", "refused in part", "not booked", "rounding decides")
 """What ``trouble`` says first where no check is known to fail."""
 
 

@@ -44,7 +44,7 @@ class Walk:
         while edge[0] is not None and edge not in targets:
             self.end = below = op.sweep.op(edge[0])
             found = None if below is None or len(self.ops) == REGION else self._below(below)
-            if below is None or found is None:
+            if below is None or found is None or True not in below.live:  # none is, on the way to a read-out
                 return
             at = len(self.ops)
             x = below.takes.index(True) if at not in self.shifts else 1 - self.shifts[at]

@@ -187,7 +187,7 @@ def entries_of(x: Edge) -> Tensor:
     return torch.arange(shape.numel(), device=device).view(shape)
 
 
-class _Numbered:
+class Numbered:
     """An op as its forward sees it on numbered entries: what is filled in is -1."""
 
     def __init__(self, op: Op) -> None:
@@ -212,7 +212,7 @@ def moved(start: Tensor, path: Chain, below: int, above: int = 0) -> Tensor | No
         if o.row.family == "moving":
             operands = [index if live else index.new_full(o.shape, -1) for live in o.live]
             try:
-                made = cast(Callable[..., Any], o.row.forward)(_Numbered(o), *operands)
+                made = cast(Callable[..., Any], o.row.forward)(Numbered(o), *operands)
             except RuntimeError:  # a constant operand of another shape
                 return None
             index = made[path.tensors[k][1]] if isinstance(made, tuple) else made

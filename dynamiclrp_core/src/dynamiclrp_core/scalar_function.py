@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
 
 from .numerics import dot, secant, vjp
 from .op import Op
-from .regions import Region, entries_of, shape_of
+from .regions import Numbered, Region, entries_of, shape_of
 from .rule import Conserves, Entries, Rule, Value
 
 
@@ -45,7 +45,7 @@ class ScalarFunction(Held):
         if op.ledger is not None:
             op.book("constants", dot(at_zero, ci))
         index = self._index(op, region)
-        moved = x if index is None else x.reshape(-1)[index].view(y.shape)
+        moved = x if index is None else x.reshape(-1)[index.clamp(min=0)].view(y.shape)
         rise: Tensor | float = 0.0
         if bool((x == 0).any()):
             rise = self._rise(op, region, x, index).view(y.shape)
@@ -59,13 +59,13 @@ class ScalarFunction(Held):
         made, pull = vjp(lambda z: cls._replayed(op, region, z), torch.zeros_like(x))
         (rise,) = pull(torch.ones_like(made))
         if index is not None:  # entry by entry, so J^T 1 is f'(0), summed over the copies of an entry
-            copies = torch.bincount(index, minlength=x.numel()).clamp(min=1)
-            rise = (rise.reshape(-1) / copies)[index]
+            copies = torch.bincount(index[index >= 0], minlength=x.numel()).clamp(min=1)
+            rise = (rise.reshape(-1) / copies)[index.clamp(min=0)]
         return torch.where(rise.isfinite(), rise, 0.0)
 
     @classmethod
     def _index(cls, op: Op, region: Region) -> Tensor | None:
-        """For each entry of the output, the entry of x that it is a function of; None: its own."""
+        """For each entry of the output, the entry of x that it is a function of, or -1; None: its own."""
         sweep = op.sweep
         families = [cast(Op, sweep.op(n)).row.family for n in region.nodes]
         if "moving" not in families and shape_of(region.x).numel() == op.shape.numel():
@@ -76,7 +76,7 @@ class ScalarFunction(Held):
     def _gathered(entry: Tensor, index: Tensor, shape: torch.Size) -> Tensor:
         """``entry`` of the output, added up at the entries of x."""
         total = torch.zeros(shape.numel(), dtype=entry.dtype, device=entry.device)
-        return total.index_add(0, index, entry.reshape(-1)).view(shape)
+        return total.index_add(0, index[index >= 0], entry.reshape(-1)[index >= 0]).view(shape)
 
     @staticmethod
     def _replayed(op: Op, region: Region, x: Tensor, moves: bool = False) -> Tensor:
@@ -92,7 +92,7 @@ class ScalarFunction(Held):
                 made[e] if e in made else None if o.row.separate else o.optional(i)
                 for i, e in enumerate(o.edges)
             ]
-            result = o.forward(*operands)
+            result = cast(Any, o.row.forward)(Numbered(o) if moves else o, *operands)
             for nr, part in enumerate(result if isinstance(result, tuple) else (result,)):
                 if part is not None:
                     made[o.node, nr] = part
