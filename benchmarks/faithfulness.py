@@ -26,7 +26,7 @@ from typing import Any
 import dynamiclrp_core as lrp
 import torch
 import torch.nn.functional as F
-from dynamiclrp_core.demo import Digits, digit_reader, digits
+from dynamiclrp_core.cli.demo import Digits, digit_reader, digits
 from dynamiclrp_rules_attention import constant_weights
 from torch import Tensor, nn
 

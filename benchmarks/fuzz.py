@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dynamiclrp_core import preset
-from dynamiclrp_core.plugins import presets
+from dynamiclrp_core.packs.plugins import presets
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.models import reference

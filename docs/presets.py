@@ -12,7 +12,7 @@ from pathlib import Path
 import dynamiclrp_core as lrp
 import torch
 import torch.nn.functional as F
-from dynamiclrp_core.plugins import presets
+from dynamiclrp_core.packs.plugins import presets
 from PIL import Image
 from sklearn.datasets import load_sample_image
 from torch import Tensor, nn

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 
 import dynamiclrp_core as lrp
-from dynamiclrp_core.plugins import samples
+from dynamiclrp_core.packs.plugins import samples
 from dynamiclrp_core.samples import Sample
 from torch import Tensor
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dynamiclrp_core as lrp
 import pytest
 import torch
-from dynamiclrp_core import checks, variants
-from dynamiclrp_core.plugins import presets, samples
+from dynamiclrp_core.packs.plugins import presets, samples
 from dynamiclrp_core.samples import Sample
-from dynamiclrp_core.testing import CHECKS, Case, check_rule
+from dynamiclrp_core.testing import CHECKS, Case, check_rule, checks, variants
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -24,7 +24,7 @@ MakePack = Callable[..., None]
 PACK = """
 from typing import ClassVar
 from dynamiclrp_core.families import custom, linear
-from dynamiclrp_core.hookspecs import hookimpl
+from dynamiclrp_core.packs.hookspecs import hookimpl
 from dynamiclrp_core.rule import Rule
 from dynamiclrp_core.table import Rules
 from dynamiclrp_core.testing import Sample

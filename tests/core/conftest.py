@@ -11,7 +11,7 @@ from pathlib import Path
 
 import dynamiclrp_core as lrp
 import pytest
-from dynamiclrp_core.registry import Registry
+from dynamiclrp_core.packs.registry import Registry
 
 from tests.core.commands import Command, MakePack, Result
 

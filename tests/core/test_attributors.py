@@ -7,7 +7,7 @@ from collections.abc import Callable
 import dynamiclrp_core as lrp
 import pytest
 import torch
-from dynamiclrp_core.plugins import presets
+from dynamiclrp_core.packs.plugins import presets
 from torch import Tensor, nn
 
 

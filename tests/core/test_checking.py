@@ -7,8 +7,8 @@ from typing import Any
 import dynamiclrp_core as lrp
 import pytest
 import torch
-from dynamiclrp_core import checking
-from dynamiclrp_core.checking import Verdict, check_packs
+from dynamiclrp_core.cli import checking
+from dynamiclrp_core.cli.checking import Verdict, check_packs
 from dynamiclrp_core.families import elementwise, linear
 from dynamiclrp_core.rule import Row
 from dynamiclrp_core.samples import Sample

@@ -11,7 +11,7 @@ from pathlib import Path
 import dynamiclrp_core as lrp
 import pytest
 from dynamiclrp_core.families import elementwise
-from dynamiclrp_core.registry import Registry
+from dynamiclrp_core.packs.registry import Registry
 
 from tests.core.commands import PACK, Command, MakePack
 
@@ -188,7 +188,7 @@ def test_rules_show_of_an_unknown_node_suggests_near_names(dynamiclrp: Command) 
 def test_demo_hands_over_its_options(dynamiclrp: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[dict[str, object]] = []
     fake = types.SimpleNamespace(main=lambda **options: calls.append(options))
-    monkeypatch.setitem(sys.modules, "dynamiclrp_core.demo", fake)
+    monkeypatch.setitem(sys.modules, "dynamiclrp_core.cli.demo", fake)
     assert dynamiclrp("demo").code == 0
     assert dynamiclrp("demo", "--out", "here", "--quick").code == 0
     assert calls == [
@@ -200,7 +200,7 @@ def test_demo_hands_over_its_options(dynamiclrp: Command, monkeypatch: pytest.Mo
 def test_demo_of_a_folder(dynamiclrp: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[tuple[object, ...]] = []
     fake = types.SimpleNamespace(explain_folder=lambda *args: called.append(args))
-    monkeypatch.setitem(sys.modules, "dynamiclrp_core.demo_text", fake)
+    monkeypatch.setitem(sys.modules, "dynamiclrp_core.cli.demo_text", fake)
     assert dynamiclrp("demo", "--model", "there", "--text", "a cat", "--text", "b", "--out", "o").code == 0
     assert dynamiclrp("demo", "--model", "there").code == 0
     assert called == [
@@ -213,7 +213,7 @@ def test_demo_names_what_is_not_installed(dynamiclrp: Command, monkeypatch: pyte
     def main(**options: object) -> None:
         raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
 
-    monkeypatch.setitem(sys.modules, "dynamiclrp_core.demo", types.SimpleNamespace(main=main))
+    monkeypatch.setitem(sys.modules, "dynamiclrp_core.cli.demo", types.SimpleNamespace(main=main))
     result = dynamiclrp("demo")
     assert result.code == 1
     assert "the demo needs sklearn" in result.err

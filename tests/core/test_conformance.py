@@ -9,10 +9,9 @@ from pathlib import Path
 
 import dynamiclrp_core as lrp
 import pytest
-from dynamiclrp_core import variants
 from dynamiclrp_core.samples import Sample
 from dynamiclrp_core.table import Rules
-from dynamiclrp_core.testing import CHECKS, Case, check_rule
+from dynamiclrp_core.testing import CHECKS, Case, check_rule, variants
 
 from tests.core.wrong_rules import ABS, MUL, NEG, RELU, SILU, WRONG, Elsewhere, Wrong
 

@@ -35,4 +35,4 @@ def test_no_samples(built: Built) -> None:
 
 
 def test_rules_load_without_samples() -> None:
-    check_loaded_late("dynamiclrp_core.core_samples")
+    check_loaded_late("dynamiclrp_core.packs.core_samples")

@@ -12,7 +12,7 @@ import torch
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 
-from dynamiclrp_core import demo
+from dynamiclrp_core.cli import demo
 
 
 class Shown(NamedTuple):

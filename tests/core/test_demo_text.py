@@ -10,8 +10,8 @@ from typing import Any
 import dynamiclrp_core as lrp
 import pytest
 import torch
-from dynamiclrp_core import demo_text
-from dynamiclrp_core.demo_text import Line, as_html, colours
+from dynamiclrp_core.cli import demo_text
+from dynamiclrp_core.cli.demo_text import Line, as_html, colours
 from rich.console import Console
 from rich.progress import Progress
 

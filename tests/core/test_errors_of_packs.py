@@ -6,9 +6,9 @@ from typing import Any
 
 import dynamiclrp_core as lrp
 import pytest
-from dynamiclrp_core import plugins
 from dynamiclrp_core.families import elementwise
-from dynamiclrp_core.registry import Registry
+from dynamiclrp_core.packs import plugins
+from dynamiclrp_core.packs.registry import Registry
 
 from tests.core.messages import contains
 

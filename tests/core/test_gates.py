@@ -8,11 +8,11 @@ import dynamiclrp_core as lrp
 import pytest
 import torch
 import torch.nn.functional as F
+from dynamiclrp_core.matching.regions import Peel
 from dynamiclrp_core.node import address
 from dynamiclrp_core.op import Op
-from dynamiclrp_core.regions import Peel
 from dynamiclrp_core.rule import Entries
-from dynamiclrp_core.scalar_function import ScalarFunction
+from dynamiclrp_core.rules.scalar_function import ScalarFunction
 from torch import Tensor
 
 from tests.core.readout import relevance, rules_used, same

@@ -11,7 +11,7 @@ import dynamiclrp_core as lrp
 import pytest
 import torch
 import torch.nn.functional as F
-from dynamiclrp_core import plugins
+from dynamiclrp_core.packs import plugins
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 

@@ -8,9 +8,9 @@ from typing import ClassVar
 import dynamiclrp_core as lrp
 import pytest
 import torch
-from dynamiclrp_core.defaults import Elementwise
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Conserves, Entries
+from dynamiclrp_core.rules.defaults import Elementwise
 from torch import Tensor, nn
 
 from tests.tensors import leaf_of

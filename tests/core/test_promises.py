@@ -8,11 +8,11 @@ from typing import Any
 import dynamiclrp_core as lrp
 import pytest
 import torch
-from dynamiclrp_core.existing import Existing
 from dynamiclrp_core.graph import Graph
 from dynamiclrp_core.node import Address, address
 from dynamiclrp_core.op import Op
-from dynamiclrp_core.saved_index import SavedIndex
+from dynamiclrp_core.values.existing import Existing
+from dynamiclrp_core.values.saved_index import SavedIndex
 from torch import Tensor, nn
 
 from tests.core.graphs import EACH_GRAPH, GRAPHS, PRESETS, made, sweep_of

@@ -9,9 +9,9 @@ from typing import Any
 import dynamiclrp_core as lrp
 import pytest
 import torch
-from dynamiclrp_core import plugins
 from dynamiclrp_core.families import elementwise
-from dynamiclrp_core.registry import Registry, isolated
+from dynamiclrp_core.packs import plugins
+from dynamiclrp_core.packs.registry import Registry, isolated
 from dynamiclrp_core.samples import Sample
 from dynamiclrp_core.testing import Case, check_rule, parametrize_pack
 

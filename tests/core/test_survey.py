@@ -11,8 +11,8 @@ from typing import Any
 import dynamiclrp_core as lrp
 import pytest
 import torch
-from dynamiclrp_core import survey as surveys
-from dynamiclrp_core.survey import load, survey
+from dynamiclrp_core.cli import survey as surveys
+from dynamiclrp_core.cli.survey import load, survey
 
 SCRIPT = """
 import torch

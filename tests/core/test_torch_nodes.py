@@ -7,11 +7,11 @@ from pathlib import Path
 import dynamiclrp_core as lrp
 import pytest
 import torch
-from dynamiclrp_core import torch_nodes
-from dynamiclrp_core.docs import markdown, release
+from dynamiclrp_core.cli import torch_nodes
+from dynamiclrp_core.cli.docs import markdown, release
+from dynamiclrp_core.cli.listing import missing_records
+from dynamiclrp_core.cli.torch_nodes import generated
 from dynamiclrp_core.families import elementwise
-from dynamiclrp_core.listing import missing_records
-from dynamiclrp_core.torch_nodes import generated
 
 RULES_MD = Path(__file__).parents[2] / "docs" / "rules.md"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dynamiclrp_core as lrp
 import pytest
-from dynamiclrp_core.defaults import Affine, Elementwise, Product, Quotient, Stop
 from dynamiclrp_core.rule import Rule
+from dynamiclrp_core.rules.defaults import Affine, Elementwise, Product, Quotient, Stop
 
 from .groups import GROUPS
 from .table import difference, explain

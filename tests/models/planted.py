@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dynamiclrp_core.defaults import Linear
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Entries
+from dynamiclrp_core.rules.defaults import Linear
 from torch import Tensor
 
 

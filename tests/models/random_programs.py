@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import torch
-from dynamiclrp_core.plugins import samples
+from dynamiclrp_core.packs.plugins import samples
 from dynamiclrp_core.samples import Sample
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint

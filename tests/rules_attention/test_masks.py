@@ -5,7 +5,7 @@ from __future__ import annotations
 import dynamiclrp_core as lrp
 import pytest
 import torch
-from dynamiclrp_core.plugins import presets
+from dynamiclrp_core.packs.plugins import presets
 from torch import nn
 
 

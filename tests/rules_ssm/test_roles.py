@@ -9,7 +9,7 @@ import dynamiclrp_core as lrp
 import pytest
 import torch
 import torch.nn.functional as F
-from dynamiclrp_core.defaults import Gradient
+from dynamiclrp_core.rules.defaults import Gradient
 from torch import Tensor
 from transformers.models.qwen3_next.modeling_qwen3_next import (
     torch_chunk_gated_delta_rule,

@@ -7,7 +7,6 @@ from dataclasses import replace
 import dynamiclrp_core as lrp
 import pytest
 import torch
-from dynamiclrp_core.derive import CLAIMS, check_class
 from dynamiclrp_core.families import (
     adding,
     affine,
@@ -24,6 +23,7 @@ from dynamiclrp_core.families import (
 )
 from dynamiclrp_core.samples import Sample
 from dynamiclrp_core.testing import Case
+from dynamiclrp_core.testing.derive import CLAIMS, check_class
 
 
 def case_of(sample: Sample) -> Case:

@@ -15,8 +15,8 @@ import dynamiclrp_core as lrp
 import pytest
 import torch
 import torch.nn.functional as F
+from dynamiclrp_core.cli.torch_nodes import generated
 from dynamiclrp_core.rule import Row
-from dynamiclrp_core.torch_nodes import generated
 from torch import Tensor, nn
 
 

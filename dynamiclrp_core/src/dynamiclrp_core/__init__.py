@@ -3,10 +3,8 @@
 from . import plot, testing
 from .api import Coverage, Run, coverage, propagate, relevance, top_k
 from .attributors import integrated, occlusion, smooth
-from .backprop import DeconvReLU, GuidedReLU, PlainGradient, SmoothReLU
 from .captum_like import LRP
 from .capture import capture
-from .defaults import Pass, Product
 from .engine import Sweep
 from .errors import (
     BadRule,
@@ -24,19 +22,21 @@ from .errors import (
     UnreachableInput,
     Unrecoverable,
 )
-from .first_layer import Flat, WSquare, ZBox, first_layer
-from .hookspecs import hookimpl
-from .layered import Epsilon, Norm
 from .ledger import Ledger
 from .mark import stop_relevance
 from .op import Op
-from .plugins import load_rules, preset
-from .ratio import Filter, Identity, LinearRatio, ProductRatio, Ratio
-from .record import Recording, record
+from .packs.hookspecs import hookimpl
+from .packs.plugins import load_rules, preset
 from .rule import Row, Rule, Value
-from .signed import AlphaBeta, Gamma, ZPlus
-from .statistics import Promises
+from .rules.backprop import DeconvReLU, GuidedReLU, PlainGradient, SmoothReLU
+from .rules.defaults import Pass, Product
+from .rules.first_layer import Flat, WSquare, ZBox, first_layer
+from .rules.layered import Epsilon, Norm
+from .rules.ratio import Filter, Identity, LinearRatio, ProductRatio, Ratio
+from .rules.signed import AlphaBeta, Gamma, ZPlus
 from .table import Rules, override
+from .values.record import Recording, record
+from .values.statistics import Promises
 
 __all__ = [
     "LRP",

@@ -31,8 +31,8 @@ from .ledger import Ledger, total
 from .node import Address, address, inside_backward, kind, metadata
 from .numerics import raised, times
 from .rule import Rule, Value
-from .statistics import Promises
 from .table import Rules
+from .values.statistics import Promises
 
 DEEP = 30_000
 

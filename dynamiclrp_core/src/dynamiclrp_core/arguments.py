@@ -19,11 +19,11 @@ from .errors import (
 from .graph import Graph
 from .node import Address, address, kind, leaf, metadata, modified_since
 from .numerics import raised
-from .plugins import preset
-from .record import written_since
+from .packs.plugins import preset
 from .rule import Value
-from .statistics import ASSUMED
 from .table import Rules
+from .values.record import written_since
+from .values.statistics import ASSUMED
 
 Tensors = Tensor | Sequence[Tensor]
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from .api import Run, propagate
 from .errors import DynamicLRPError, InvalidInput
-from .record import recorded
 from .table import Rules
+from .values.record import recorded
 
 Target = int | tuple[int, ...] | Tensor | list[Any] | Callable[[Any], Tensor] | None
 

@@ -29,10 +29,10 @@ from .ledger import Ledger
 from .node import Address, Edge, inside_backward, kind
 from .numerics import times
 from .op import Op
-from .promises import Values
 from .reruns import Reruns, sequence_nr
 from .rule import Entries, Rule, Value
 from .table import Kind, Rules
+from .values.promises import Values
 from .zero_rows import ExplainedRows
 
 OnMissing = Literal["error", "pass", "stop"]

@@ -11,7 +11,12 @@ from typing import Any
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from .defaults import (
+from .errors import BadRule
+from .matching.matchers import bilinear, composed, divided, gate, softmax_by_hand, statistic
+from .node import kind
+from .op import Op
+from .rule import Degree, Matcher, Row, Rule
+from .rules.defaults import (
     Adding,
     Affine,
     Elementwise,
@@ -22,13 +27,8 @@ from .defaults import (
     Product,
     Stop,
 )
-from .errors import BadRule
-from .euler import Homogeneous, Quotient
-from .matchers import bilinear, composed, divided, gate, softmax_by_hand, statistic
-from .node import kind
-from .op import Op
-from .rule import Degree, Matcher, Row, Rule
-from .scalar_function import Held, ScalarFunction
+from .rules.euler import Homogeneous, Quotient
+from .rules.scalar_function import Held, ScalarFunction
 from .subgraph import Composite
 
 SOURCES = {

@@ -12,7 +12,7 @@ from torch.autograd.graph import Node
 from .errors import BadRule
 from .node import Address, Edge, metadata
 from .numerics import raised, vjp
-from .saved import Saved
+from .values.saved import Saved
 
 if TYPE_CHECKING:
     from .engine import Sweep

@@ -17,8 +17,8 @@ from torch.autograd.graph import Node
 
 from .errors import ModifiedInPlace
 from .node import CHECKPOINT, kind
-from .record import Recording, recordings
-from .statistics import RUN_AGAIN
+from .values.record import Recording, recordings
+from .values.statistics import RUN_AGAIN
 
 sequence_nr: Callable[[], int] = torch._C._autograd._get_sequence_nr
 

@@ -13,10 +13,10 @@ from .graph import Graph
 from .node import Address, address, function_tensors
 from .numerics import dot, times
 from .op import Op
-from .record import recorded
 from .reruns import unchanged
 from .rule import Conserves, Entries, Entry, Rule, Value
-from .statistics import RUN_AGAIN
+from .values.record import recorded
+from .values.statistics import RUN_AGAIN
 
 
 class ThroughHook(Rule):

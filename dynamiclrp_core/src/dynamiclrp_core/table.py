@@ -147,7 +147,7 @@ class Rules(Mapping[str, Row]):
         Raises BadRule for a name or class that nothing in ``model`` has, for overrides that name no row,
         and for arguments of another kind.
         """
-        from .scope import matcher_of  # it needs the engine, which needs this module
+        from .rules.scope import matcher_of  # it needs the engine, which needs this module
 
         if not isinstance(other, Rules):
             raise BadRule(

@@ -7,12 +7,12 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from .defaults import book_or_not
 from .errors import MissingRule, Unrecoverable
 from .node import kind, metadata
 from .numerics import dot
 from .op import Op
 from .rule import Entries, Rule, Value
+from .rules.defaults import book_or_not
 
 
 class SliceWrite(Rule):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from dynamiclrp_core.registry import Registry
+    from dynamiclrp_core.packs.registry import Registry
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def dynamiclrp_packs() -> Iterator[Registry]:
 
     Everything looked up before the test is looked up again, and what the test added is gone after it.
     """
-    from dynamiclrp_core.registry import isolated
+    from dynamiclrp_core.packs.registry import isolated
 
     with isolated() as registry:
         yield registry

@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import ClassVar, cast
 
 import torch
-from dynamiclrp_core.defaults import Product
 from dynamiclrp_core.errors import Unrecoverable
 from dynamiclrp_core.numerics import dot, stabilize
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Entries, Rule, Value
+from dynamiclrp_core.rules.defaults import Product
 from pydantic import Field
 from torch import Tensor
 

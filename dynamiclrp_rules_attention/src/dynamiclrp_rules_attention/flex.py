@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dynamiclrp_core.defaults import Moving
 from dynamiclrp_core.families import custom
 from dynamiclrp_core.node import function_tensors
 from dynamiclrp_core.numerics import raised
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Entries, Row, Value
+from dynamiclrp_core.rules.defaults import Moving
 from dynamiclrp_core.subgraph import Composite, StandIn
 from torch import Tensor, fx
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from dynamiclrp_core.defaults import Product
-from dynamiclrp_core.matchers import divided, gate, statistic
+from dynamiclrp_core.matching.matchers import divided, gate, statistic
+from dynamiclrp_core.matching.regions import is_scaling
+from dynamiclrp_core.matching.softmax_by_hand import SOFTMAX, softmax_by_hand
 from dynamiclrp_core.node import Edge
 from dynamiclrp_core.op import Op
-from dynamiclrp_core.regions import is_scaling
 from dynamiclrp_core.rule import Entries
-from dynamiclrp_core.softmax_by_hand import SOFTMAX, softmax_by_hand
+from dynamiclrp_core.rules.defaults import Product
 from torch import Tensor
 
 WEIGHTS, SQUASHED, ACTIVATED, SIGNAL = 3, 2, 1, 0

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from dynamiclrp_core.defaults import book_or_not, book_shift
-from dynamiclrp_core.matchers import statistic
+from dynamiclrp_core.matching.matchers import statistic
+from dynamiclrp_core.matching.regions import chain, is_move, is_scaling
 from dynamiclrp_core.numerics import at_least_float32, dot
 from dynamiclrp_core.op import Op
-from dynamiclrp_core.regions import chain, is_move, is_scaling
 from dynamiclrp_core.rule import Entries, Rule, Value
-from dynamiclrp_core.scalar_function import Held
+from dynamiclrp_core.rules.defaults import book_or_not, book_shift
+from dynamiclrp_core.rules.scalar_function import Held
 from dynamiclrp_core.subgraph import StandIn, SubGraph
 from torch import Tensor
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from dynamiclrp_core.defaults import Gradient, Stop
-from dynamiclrp_core.layered import Epsilon
-from dynamiclrp_core.ratio import Identity
+from dynamiclrp_core.matching.softmax_by_hand import SOFTMAX
 from dynamiclrp_core.rule import Rule
-from dynamiclrp_core.scalar_function import RegionIdentity
-from dynamiclrp_core.signed import Gamma
-from dynamiclrp_core.softmax_by_hand import SOFTMAX
+from dynamiclrp_core.rules.defaults import Gradient, Stop
+from dynamiclrp_core.rules.layered import Epsilon
+from dynamiclrp_core.rules.ratio import Identity
+from dynamiclrp_core.rules.scalar_function import RegionIdentity
+from dynamiclrp_core.rules.signed import Gamma
 from dynamiclrp_core.table import Rules, override
 
 from .explicit import ExplicitAttention, HalfSplit, SoftmaxTaylor

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from dynamiclrp_core.api import propagate
+from dynamiclrp_core.matching.softmax_by_hand import SOFTMAX
 from dynamiclrp_core.op import Op
-from dynamiclrp_core.plugins import preset
+from dynamiclrp_core.packs.plugins import preset
 from dynamiclrp_core.rule import Entries, Matcher, Rule
-from dynamiclrp_core.softmax_by_hand import SOFTMAX
 from dynamiclrp_core.table import Override, Rules
 from pydantic import ConfigDict
 from torch import Tensor

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from dynamiclrp_core.defaults import Gradient, Stop
 from dynamiclrp_core.errors import Unrecoverable
 from dynamiclrp_core.families import custom
 from dynamiclrp_core.node import function_tensors
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Entries, Row, Rule
+from dynamiclrp_core.rules.defaults import Gradient, Stop
 from torch import Tensor
 
 HOLDS = {"query": "q", "key": "k", "value": "v", "qkv": "qkv", "kv": "kv", "attn_mask": "b", "attn_bias": "b",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dynamiclrp_core.defaults import Stop, book_shift
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Entries, Entry, Rule
-from dynamiclrp_core.signed import Gamma
+from dynamiclrp_core.rules.defaults import Stop, book_shift
+from dynamiclrp_core.rules.signed import Gamma
 from dynamiclrp_core.table import Override, Rules, override
 from torch import Tensor
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from dynamiclrp_core.hookspecs import hookimpl
+from dynamiclrp_core.packs.hookspecs import hookimpl
 from dynamiclrp_core.rule import Row
 from dynamiclrp_core.table import Rules
 

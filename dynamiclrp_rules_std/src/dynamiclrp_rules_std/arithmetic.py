@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-from dynamiclrp_core.defaults import Gradient
 from dynamiclrp_core.families import (
     adding,
     constant_part,
@@ -15,10 +14,11 @@ from dynamiclrp_core.families import (
     quotient,
     scaling,
 )
+from dynamiclrp_core.matching.softmax_by_hand import logsumexp_by_hand, softmax_by_hand
 from dynamiclrp_core.numerics import quotient as divide
 from dynamiclrp_core.numerics import secant, within
 from dynamiclrp_core.op import Op
-from dynamiclrp_core.softmax_by_hand import logsumexp_by_hand, softmax_by_hand
+from dynamiclrp_core.rules.defaults import Gradient
 from torch import Tensor
 
 

@@ -11,7 +11,7 @@ from dynamiclrp_core.families import affine, composite, custom, elementwise, hom
 from dynamiclrp_core.numerics import dot, quotient, secant
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Entries, Entry, Row, Rule
-from dynamiclrp_core.secants import SecantIn
+from dynamiclrp_core.rules.secants import SecantIn
 from torch import Tensor
 
 from .reduce import TheLarger

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from dynamiclrp_core.defaults import Elementwise, Linear
 from dynamiclrp_core.families import composite, custom, moving, scaling
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Entries, Row, Value
+from dynamiclrp_core.rules.defaults import Elementwise, Linear
 from torch import Tensor
 
 aten = torch.ops.aten

@@ -14,7 +14,7 @@ from dynamiclrp_core.errors import MissingRule
 from dynamiclrp_core.families import custom, homogeneous
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Conserves, Entries, Row, Rule
-from dynamiclrp_core.secants import Ray
+from dynamiclrp_core.rules.secants import Ray
 from torch import Tensor
 
 linalg = torch.linalg

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import ClassVar, cast
 
 import torch
-from dynamiclrp_core.defaults import Homogeneous, Stop, book_or_not
 from dynamiclrp_core.families import custom
 from dynamiclrp_core.numerics import dot
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Conserves, Entries, Rule
+from dynamiclrp_core.rules.defaults import Homogeneous, Stop, book_or_not
 from torch import Tensor
 
 

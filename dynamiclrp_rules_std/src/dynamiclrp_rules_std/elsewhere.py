@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from dynamiclrp_core.defaults import Linear
 from dynamiclrp_core.families import affine, copying, custom, scaling, winner
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Row
+from dynamiclrp_core.rules.defaults import Linear
 from torch import Tensor
 
 from .resample import AtPositions

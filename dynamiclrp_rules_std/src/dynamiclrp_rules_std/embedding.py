@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from dynamiclrp_core.defaults import Affine, Product
 from dynamiclrp_core.families import custom, moving, stopping
-from dynamiclrp_core.matchers import bilinear
+from dynamiclrp_core.matching.matchers import bilinear
 from dynamiclrp_core.numerics import vjp
 from dynamiclrp_core.op import Op
+from dynamiclrp_core.rules.defaults import Affine, Product
 from torch import Tensor
 
 MAX = 2  # the mode; 0 is sum, 1 mean

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from dynamiclrp_core.defaults import Moving
 from dynamiclrp_core.families import moving
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Entries, Rule
+from dynamiclrp_core.rules.defaults import Moving
 from torch import Tensor
 
 

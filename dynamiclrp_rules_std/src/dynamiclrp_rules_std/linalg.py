@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import cast
 
 import torch
-from dynamiclrp_core.defaults import Product
 from dynamiclrp_core.families import affine, custom
 from dynamiclrp_core.op import Op
+from dynamiclrp_core.rules.defaults import Product
 from torch import Tensor
 
 At = Callable[[int], Tensor]

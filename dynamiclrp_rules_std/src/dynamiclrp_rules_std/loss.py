@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from dynamiclrp_core.defaults import Gradient
 from dynamiclrp_core.families import composite, custom, linear
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.refusal import refused
 from dynamiclrp_core.rule import Row
+from dynamiclrp_core.rules.defaults import Gradient
 from torch import Tensor
 
 REDUCTIONS = ("none", "mean", "sum")

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from dynamiclrp_core.backprop import DeconvReLU, GuidedReLU, PlainGradient, SmoothReLU
-from dynamiclrp_core.first_layer import Bound, Flat, ZBox, first_layer
-from dynamiclrp_core.layered import Epsilon
-from dynamiclrp_core.ratio import Filter, Identity, LinearRatio, ProductRatio, Ratio
 from dynamiclrp_core.rule import Rule
-from dynamiclrp_core.signed import AlphaBeta, Bias, Gamma, ZPlus
+from dynamiclrp_core.rules.backprop import DeconvReLU, GuidedReLU, PlainGradient, SmoothReLU
+from dynamiclrp_core.rules.first_layer import Bound, Flat, ZBox, first_layer
+from dynamiclrp_core.rules.layered import Epsilon
+from dynamiclrp_core.rules.ratio import Filter, Identity, LinearRatio, ProductRatio, Ratio
+from dynamiclrp_core.rules.signed import AlphaBeta, Bias, Gamma, ZPlus
 from dynamiclrp_core.table import Rules, override
 
 Constants = Literal["absorb", "pass"]

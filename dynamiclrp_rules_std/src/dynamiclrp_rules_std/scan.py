@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from dynamiclrp_core.defaults import Moving
 from dynamiclrp_core.families import custom, homogeneous, linear, norm, softmax, winner
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Entries, Value
+from dynamiclrp_core.rules.defaults import Moving
 from torch import Tensor
 
 from .reduce import picked

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-from dynamiclrp_core.defaults import book_or_not, book_shift
 from dynamiclrp_core.families import constant_part, custom, moving
 from dynamiclrp_core.numerics import dot
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Conserves, Entries, Row, Rule
+from dynamiclrp_core.rules.defaults import book_or_not, book_shift
 from torch import Tensor
 
 from .index import INDEX_PUT, Accumulated, accumulates

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from dynamiclrp_core.defaults import Affine, Linear, Moving, Product
 from dynamiclrp_core.families import custom
-from dynamiclrp_core.matchers import bilinear
+from dynamiclrp_core.matching.matchers import bilinear
 from dynamiclrp_core.numerics import dense
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.refusal import Refused
 from dynamiclrp_core.rule import Row, Rule
+from dynamiclrp_core.rules.defaults import Affine, Linear, Moving, Product
 from torch import Tensor
 
 Pull = Callable[[Op, Tensor, int, Any], Tensor]

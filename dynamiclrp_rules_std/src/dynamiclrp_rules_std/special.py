@@ -1,6 +1,6 @@
 """Elementwise functions of one tensor: trigonometric, logarithmic, rounding, special.
 
-Each is the secant from 0 (see ``Elementwise`` in dynamiclrp_core.defaults), with (f(x) - f(0)) / x written
+Each is the secant from 0 (``Elementwise`` in dynamiclrp_core.rules.defaults), with (f(x) - f(0)) / x written
 so that it does not cancel near 0. Where f has a pole at 0, or is not real there, it is f(x)/x (``at_zero``
 infinite). Steps (floor, sign) have a gradient of 0 and a secant all the same: their operand makes them.
 """
@@ -12,13 +12,13 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
-from dynamiclrp_core.defaults import Moving, book_or_not
-from dynamiclrp_core.euler import Homogeneous
 from dynamiclrp_core.families import composite, custom, elementwise, scaling
 from dynamiclrp_core.node import metadata
 from dynamiclrp_core.numerics import dot, quotient, secant
 from dynamiclrp_core.op import Op
 from dynamiclrp_core.rule import Entries, Row, Value
+from dynamiclrp_core.rules.defaults import Moving, book_or_not
+from dynamiclrp_core.rules.euler import Homogeneous
 from dynamiclrp_core.subgraph import Composite
 from torch import Tensor
 

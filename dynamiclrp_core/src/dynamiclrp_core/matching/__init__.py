@@ -1,0 +1,1 @@
+"""Which operation is this, really? Matchers and the walks they rest on."""

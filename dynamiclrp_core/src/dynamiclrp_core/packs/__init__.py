@@ -1,0 +1,1 @@
+"""Packs: found through entry points, joined into one table; core's own."""

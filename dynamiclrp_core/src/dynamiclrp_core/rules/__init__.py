@@ -1,0 +1,1 @@
+"""How relevance passes: the default rule of each family, the field's rules of layers, scopes."""

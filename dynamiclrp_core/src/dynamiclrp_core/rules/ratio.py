@@ -1,0 +1,203 @@
+"""Ratio rules: shares by absolute or squared size, never negative, so they cannot explode by themselves.
+
+DynamicLRP's (arXiv 2512.07010) rules for sums and products. They emit coefficients:
+``R_i = share_i R`` with ``R = z c`` is ``c_i = z c * sign(t_i) / sum |t|``.
+
+Shares by size are of real tensors: of a complex output the op's default applies.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any, ClassVar, Literal, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ..numerics import at_least_float32, dot, fit, quotient
+from ..op import Op
+from ..rule import Entries, Rule, Value
+
+Power = Literal["absolute", "squared"]
+
+
+def _scaled(t: Tensor, w: Any) -> Tensor:
+    """``t * w``; most sums weigh their terms by the number 1, and a tensor is not copied for that."""
+    return t if type(w) in (int, float) and w == 1 else cast(Tensor, t * w)
+
+
+class Ratio(Rule):
+    """``R_i = |t_i|^p / (sum_j |t_j|^p + epsilon) R`` over the terms of a sum, p = 1 or 2.
+
+    Constants are terms too. ``constants="pass"``: untracked terms take no share and need not be
+    known. Relevance of an all-zero group is booked under epsilon.
+    """
+
+    real: ClassVar[bool] = True
+
+    epsilon: float = Field(1e-11, ge=0)
+    power: Power = "absolute"
+    constants: Literal["absorb", "pass"] = "absorb"
+
+    def value(self, op: Op, *r: Tensor | None) -> Entries:
+        return self._shared(op, self.only(r), as_values=True)
+
+    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        return self._shared(op, at_least_float32(self.only(c)), as_values=False)
+
+    def _shared(self, op: Op, arriving: Tensor, as_values: bool) -> Entries:
+        assert op.row.weights is not None
+        weights = op.row.weights(op)
+        terms: list[Tensor | None] = []
+        for i, w in enumerate(weights):
+            if op.edges[i][0] is None and self.constants == "pass":
+                terms.append(None)
+            else:
+                terms.append(_scaled(op.input(i), w))
+        if op.row.shift is not None:
+            terms.append(op.row.shift(op) if self.constants == "absorb" else None)
+        s = self._divided(op, arriving if as_values else arriving * self._sum(op, terms), terms)
+        entries: list[Any] = []
+        for i, (t, w) in enumerate(zip(terms, weights)):
+            if t is None or not op.wanted[i]:
+                entries.append(None)
+            elif as_values:
+                entries.append(Value(s * self._size(t)))
+            else:
+                # d|t|/dx and d(t^2)/dx / x: the coefficient whose product with x is the share.
+                entries.append(_scaled(s * (t.sign() if self.power == "absolute" else t), w))
+        return entries
+
+    def _divided(self, op: Op, r: Tensor, terms: list[Tensor | None]) -> Tensor:
+        """``r`` over the sum of all sizes. (A function: its temporaries are free memory for what follows.)"""
+        whole = reduce(torch.add, (self._size(t) for t in terms if t is not None))
+        s = r / (whole + self.epsilon) if self.epsilon else quotient(r, whole)
+        if op.ledger is not None:
+            op.book("epsilon", r.sum(dtype=torch.float64) - dot(whole, s))
+            for t, live in zip(terms, [*op.live, False]):
+                if t is not None and not live:
+                    op.book("constants", dot(self._size(t), s))
+        return s
+
+    @staticmethod
+    def _sum(op: Op, terms: list[Tensor | None]) -> Tensor:
+        """The output: the sum of the terms, or asked for if some are not known."""
+        known = [t for t in terms if t is not None]
+        if len(known) < len(terms):
+            return op.masked_output()
+        total = reduce(torch.add, known)  # -inf masks: what arrives there is 0, and 0 * inf is not
+        return total.clamp(min=torch.finfo(total.dtype).min, max=torch.finfo(total.dtype).max)
+
+    def _size(self, t: Tensor) -> Tensor:
+        return t.abs() if self.power == "absolute" else t * t
+
+
+class LinearRatio(Rule):
+    """The same for sums over dimensions (sum, mean, cumsum, average pooling; weights must be >= 0):
+
+    ``R_i = |x_i| sum_j w_ij R_j / sum_k w_kj |x_k|``.
+    """
+
+    real: ClassVar[bool] = True
+
+    epsilon: float = Field(1e-11, ge=0)
+
+    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        x = op.input(0)
+        return self._shared(op, x, self.only(c) * cast(Tensor, op.forward(x)))
+
+    def value(self, op: Op, *r: Tensor | None) -> Entries:
+        return self._shared(op, op.input(0), self.only(r))
+
+    def _shared(self, op: Op, x: Tensor, r: Tensor) -> Entries:
+        whole = cast(Tensor, op.forward(x.abs()))
+        s = r / (whole + self.epsilon) if self.epsilon else quotient(r, whole)
+        if op.ledger is not None:
+            op.book("epsilon", (r - s * whole).sum())
+        (pulled,) = op.backward(s.to(op.sweep.dtype or op.dtype))
+        return [cast(Tensor, pulled) * x.sign()]
+
+
+class ProductRatio(Rule):
+    """``R_a = |a| / (|a| + |b|) R`` between live factors (DynamicLRP); a constant factor takes nothing.
+
+    Not invariant to ``a -> ka, b -> b/k``; kept because it is the paper's rule.
+    """
+
+    real: ClassVar[bool] = True
+
+    epsilon: float = Field(1e-11, ge=0)
+
+    conserves: ClassVar[Literal["exact", "absorbed", "none"]] = "absorbed"
+
+    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        ci = self.only(c)
+        if op.live_factors < 2:
+            return op.pulls(ci)
+        shares = self._shares(op, ci * op.output())
+        return [
+            None if not w else op.pull(ci, i) * share for i, (w, share) in enumerate(zip(op.wanted, shares))
+        ]
+
+    def value(self, op: Op, *r: Tensor | None) -> Entries:
+        ri = self.only(r)
+        if op.live_factors < 2:
+            return [Value(ri) if live else None for live in op.live]
+        shares = self._shares(op, ri)
+        return [Value(ri * share) if w else None for w, share in zip(op.wanted, shares)]
+
+    def _shares(self, op: Op, r: Tensor) -> list[Tensor]:
+        sizes = [op.input(i).abs() for i in range(2)]
+        whole = sizes[0] + sizes[1]
+        shares = [s / (whole + self.epsilon) if self.epsilon else quotient(s, whole) for s in sizes]
+        if op.ledger is not None:
+            op.book("epsilon", (r * (1 - shares[0] - shares[1])).sum())
+        return shares
+
+
+class Identity(Rule):
+    """Relevance passes unchanged through an elementwise op, whatever f(0) is (AttnLRP eq. 9)."""
+
+    masks: ClassVar[bool] = True
+    conserves: ClassVar[Literal["exact", "absorbed", "none"]] = "exact"
+
+    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        if op.offset == 0:
+            return op.row.cases[-1][1].coefficient(op, *c)
+        return super().coefficient(op, *c)
+
+    def value(self, op: Op, *r: Tensor | None) -> Entries:
+        return [Value(self.only(r)), *[None] * (len(op.edges) - 1)]
+
+
+class Filter(Rule):
+    """Only the largest ``top`` fraction of the arriving relevance (by size, per sample) goes on.
+
+    The paper's relevance filter; what is dropped is booked. Then ``rule`` is applied, or without one
+    the row's own rule.
+    """
+
+    top: float = Field(0.5, gt=0, le=1)
+    rule: Rule | None = None
+
+    joins: ClassVar[bool] = True
+
+    def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
+        kept = [None if ci is None else ci * self._kept(op, ci * op.output(i)) for i, ci in enumerate(c)]
+        return (self.rule or op.row.cases[-1][1]).coefficient(op, *kept)
+
+    def value(self, op: Op, *r: Tensor | None) -> Entries:
+        kept = [None if ri is None else ri * self._kept(op, ri) for ri in r]
+        return (self.rule or op.row.cases[-1][1]).value(op, *kept)
+
+    def _kept(self, op: Op, r: Tensor) -> Tensor:
+        flat = r.abs().reshape(r.shape[0] if r.dim() > 1 else 1, -1)
+        if not flat.numel():
+            return torch.ones_like(r)
+        n = max(1, round(self.top * flat.shape[1]))
+        threshold = flat.topk(n, dim=1).values[:, -1:]
+        kept = (flat >= threshold).view(r.shape)
+        if op.ledger is not None:
+            op.book("filter", (r * ~kept).sum())
+        return fit(kept, r.shape, r.dtype)

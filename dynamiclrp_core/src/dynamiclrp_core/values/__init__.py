@@ -1,0 +1,1 @@
+"""Forward values: what autograd saved, what ``record()`` kept, what is recomputed."""
