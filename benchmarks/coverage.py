@@ -18,9 +18,8 @@ from pathlib import Path
 
 import torch
 from chains import with_large_stack
-from dynamiclrp_core import DynamicLRPError, coverage, propagate
+from dynamiclrp_core import DynamicLRPError, coverage, propagate, record
 from dynamiclrp_core.packs.plugins import presets
-from dynamiclrp_core.values import record
 from kept import Kept, measured, row, table, write_page
 from measuring import FEWEST, Found, circumstances, interval, paired_ratios, peaks, sides, silenced
 from published import MODELS, Call

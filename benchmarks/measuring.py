@@ -15,8 +15,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from dynamiclrp_core import preset, propagate
-from dynamiclrp_core.values import record
+from dynamiclrp_core import preset, propagate, record
 from torch import Tensor
 
 Work = Callable[[], object]

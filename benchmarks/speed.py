@@ -16,7 +16,7 @@ from pathlib import Path
 import chains
 import models
 import transformer_cases
-from dynamiclrp_core.values import record
+from dynamiclrp_core import record
 from kept import Kept, measured, table, write_page
 from long_context import long_context
 from measuring import (

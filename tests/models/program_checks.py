@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from dynamiclrp_core import DynamicLRPError, MissingRule, Rules, Run, Unrecoverable, propagate
+from dynamiclrp_core import DynamicLRPError, MissingRule, Rules, Run, Unrecoverable, propagate, record
 from dynamiclrp_core.graph import Graph
 from dynamiclrp_core.node import address, leaf
 from dynamiclrp_core.testing import hidden_values
-from dynamiclrp_core.values import record
 from torch import Tensor
 
 from .random_programs import BATCH, Forward, Program, by_sample
