@@ -71,6 +71,9 @@ class _Versioned:
         return self.version is not None and self.version != self.tensor._version
 
 
+_Seen = tuple[weakref.ref[Tensor], int]
+
+
 class Recording:
     """What one ``with record()`` block kept, keyed by autograd's sequence number.
 
@@ -83,17 +86,22 @@ class Recording:
         self.last: int | None = None
         self._calls: dict[int, tuple[str, dict[str, Any]]] = {}
         # By id: a WeakIdKeyDictionary is slow. The reference tells a new tensor that got an old one's id.
-        self._versions: dict[int, tuple[weakref.ref[Tensor], int]] = {}
+        self._versions: dict[int, _Seen] = {}
+        self._without_grad: dict[int, _Seen] = {}
 
     def keep(self, name: str, arguments: dict[str, Any]) -> None:
         """Keep a call's untracked arguments, under the number of the node just made."""
         self._calls.setdefault(_sequence_number() - 1, (name, arguments))
 
-    def watch(self, leaf: Tensor) -> None:
-        """Remember the version of a leaf or parameter: its node, or a checkpoint, reads it again later."""
-        seen = self._versions.get(id(leaf))
+    def watch(self, leaf: Tensor, grad: bool) -> None:
+        """Remember the version of a leaf or parameter: its node, or a checkpoint, reads it again later.
+
+        ``grad``: whether a node was made. Without one a reentrant checkpoint may have read it.
+        """
+        versions = self._versions if grad else self._without_grad
+        seen = versions.get(id(leaf))
         if seen is None or seen[0]() is not leaf:
-            self._versions[id(leaf)] = weakref.ref(leaf), leaf._version
+            versions[id(leaf)] = weakref.ref(leaf), leaf._version
 
     def version(self, leaf: Tensor, node: Node) -> int | None:
         """The version ``leaf`` had when ``node`` read it, if that was seen."""
@@ -107,7 +115,8 @@ class Recording:
 
     def written(self) -> Tensor | None:
         """A leaf that was written to after the block first read it."""
-        seen = [(ref(), version) for ref, version in self._versions.values()]
+        every = (*self._versions.values(), *self._without_grad.values())
+        seen = [(ref(), version) for ref, version in every]
         return next((t for t, version in seen if t is not None and t._version != version), None)
 
     def argument(self, node: Node, name: str) -> Any:
@@ -223,11 +232,13 @@ class _Mode(TorchDispatchMode):
         self._recording = recording
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for value in args:  # also without grad: a reentrant checkpoint runs its region so
+        grad = torch.is_grad_enabled()
+        # Also without grad: a reentrant checkpoint runs its region so. What is written then is no reading.
+        for value in args[0 if grad or not func.__name__.split(".")[0].endswith("_") else 1 :]:
             for each in value if isinstance(value, list) else (value,):
                 if isinstance(each, Tensor) and each.is_leaf and _lasting(each):
-                    self._recording.watch(each)
-        if torch.is_grad_enabled():
+                    self._recording.watch(each, grad)
+        if grad:
             plan = _plan(func)
             if plan is not None:
                 self._keep(plan, args, kwargs or {})
