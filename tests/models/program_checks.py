@@ -154,6 +154,8 @@ def check(program: Program, rules: Rules) -> list[str]:
     if not books.unattributed and abs(books.residue) > max(books.tolerance, ROUNDING * scale):
         raise Broken("ledger", str(books), abs(books.residue))
     unknown = {node for node, _ in books.unattributed}
+    if unknown:  # it hides a graph, and what could not be booked there
+        unknown.add("torch.utils.checkpoint.CheckpointFunction")
     for (node, _), amount in books.residues.items():
         if node not in unknown and abs(amount) > ROUNDING * scale:
             raise Broken("ledger of a node", f"{node}: {amount:.3g}\n{books}", abs(amount))
