@@ -8,6 +8,7 @@ import dynamiclrp_core as lrp
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from tests.core.shares import paper, share
 from tests.tensors import leaf_of
@@ -99,3 +100,17 @@ def test_a_leaf_written_to_before_the_forward_is_fine() -> None:
         run = lrp.propagate(of, x)
         assert not run.promises.notes
         torch.testing.assert_close(run.relevance[0].sum(), of.detach().sum())
+
+
+@pytest.mark.parametrize("reentrant", [True, False], ids=["reentrant", "not reentrant"])
+@pytest.mark.parametrize("rules", ["default", "epsilon"])
+def test_a_model_made_inside_the_block_counts_as_unchanged(rules: str, reentrant: bool) -> None:
+    """Initialisation writes to parameters before anything reads them."""
+    x = leaf_of(3, 4)
+    with lrp.record():
+        layer = nn.Linear(4, 4, dtype=torch.float64)
+        y = checkpoint(layer, x, use_reentrant=reentrant).relu() + layer(x)
+    again = layer(x).relu() + layer(x)
+    torch.testing.assert_close(
+        lrp.relevance(y, x, rules=rules), lrp.relevance(again, x, rules=rules), atol=1e-12, rtol=1e-12
+    )

@@ -60,7 +60,7 @@ def unchanged(node: Node) -> list[Recording]:
     another one. (No recording watches buffers.)
     """
     seen = [r for r in recordings() if r.saw(node)]
-    for leaf in [r.written() for r in seen]:
+    for leaf in [r.versions.written() for r in seen]:
         if leaf is not None:
             raise ModifiedInPlace(
                 f"{kind(node)}: a checkpoint runs its region again, and a tensor of shape "

@@ -22,12 +22,13 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.graph import Node
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..errors import ModifiedInPlace
 from ..node import kind
+from .versions import Versions
 
 # Calls of which autograd drops an operand or an argument that the forward needs.
 _RECORDED = frozenset(
@@ -71,9 +72,6 @@ class _Versioned:
         return self.version is not None and self.version != self.tensor._version
 
 
-_Seen = tuple[weakref.ref[Tensor], int]
-
-
 class Recording:
     """What one ``with record()`` block kept, keyed by autograd's sequence number.
 
@@ -85,39 +83,20 @@ class Recording:
         self.first = _sequence_number()
         self.last: int | None = None
         self._calls: dict[int, tuple[str, dict[str, Any]]] = {}
-        # By id: a WeakIdKeyDictionary is slow. The reference tells a new tensor that got an old one's id.
-        self._versions: dict[int, _Seen] = {}
-        self._without_grad: dict[int, _Seen] = {}
+        self.versions = Versions()
 
     def keep(self, name: str, arguments: dict[str, Any]) -> None:
         """Keep a call's untracked arguments, under the number of the node just made."""
         self._calls.setdefault(_sequence_number() - 1, (name, arguments))
 
-    def watch(self, leaf: Tensor, grad: bool) -> None:
-        """Remember the version of a leaf or parameter: its node, or a checkpoint, reads it again later.
-
-        ``grad``: whether a node was made. Without one a reentrant checkpoint may have read it.
-        """
-        versions = self._versions if grad else self._without_grad
-        seen = versions.get(id(leaf))
-        if seen is None or seen[0]() is not leaf:
-            versions[id(leaf)] = weakref.ref(leaf), leaf._version
-
     def version(self, leaf: Tensor, node: Node) -> int | None:
         """The version ``leaf`` had when ``node`` read it, if that was seen."""
-        seen = self._versions.get(id(leaf)) if self.saw(node) else None
-        return None if seen is None or seen[0]() is not leaf else seen[1]
+        return self.versions.of(leaf) if self.saw(node) else None
 
     def saw(self, node: Node) -> bool:
         """Whether ``node`` was made inside the block."""
         number = node._sequence_nr()
         return number >= self.first and (self.last is None or number < self.last)
-
-    def written(self) -> Tensor | None:
-        """A leaf that was written to after the block first read it."""
-        every = (*self._versions.values(), *self._without_grad.values())
-        seen = [(ref(), version) for ref, version in every]
-        return next((t for t, version in seen if t is not None and t._version != version), None)
 
     def argument(self, node: Node, name: str) -> Any:
         """Argument ``name`` of the call that made ``node``; None if it was not kept."""
@@ -189,10 +168,6 @@ def written_since(leaf: Tensor, readers: Iterable[Node]) -> bool | None:
     return leaf._version not in seen if seen else None
 
 
-def _lasting(leaf: Tensor) -> bool:
-    return not leaf.is_inference() and (leaf.requires_grad or isinstance(leaf, nn.Parameter))
-
-
 class _Plan(NamedTuple):
     """What to keep of one aten function: its node's name, its arguments, the one it writes to."""
 
@@ -233,11 +208,9 @@ class _Mode(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         grad = torch.is_grad_enabled()
-        # Also without grad: a reentrant checkpoint runs its region so. What is written then is no reading.
-        for value in args[0 if grad or not func.__name__.split(".")[0].endswith("_") else 1 :]:
-            for each in value if isinstance(value, list) else (value,):
-                if isinstance(each, Tensor) and each.is_leaf and _lasting(each):
-                    self._recording.watch(each, grad)
+        writes = func.__name__.partition(".")[0].endswith("_")
+        # A parameter is initialised by writes without grad: they read nothing of what it was.
+        self._recording.versions.watch(args[1:] if writes and not grad else args, grad)
         if grad:
             plan = _plan(func)
             if plan is not None:
