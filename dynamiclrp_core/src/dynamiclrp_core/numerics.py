@@ -25,20 +25,14 @@ def stabilize(z: Tensor, epsilon: float, clip: bool = False, norm_scale: bool = 
     return signed + z if signed.requires_grad else signed.add_(z)
 
 
-def stabilize_positive(z: Tensor, epsilon: float, clip: bool, out: Tensor | None = None) -> Tensor:
-    """The same for z that is known not to be negative but for rounding."""
-    if clip:
-        return torch.clamp(z, min=epsilon, out=out)
-    return torch.add(torch.clamp(z, min=0, out=out), epsilon, out=out)
-
-
-def spare(t: Tensor, shape: torch.Size | None = None) -> Tensor | None:
-    """``t`` as memory for a result (of ``shape``), None where a gradient may need what is in it.
+def spare(t: Tensor, like: Tensor | None = None) -> Tensor | None:
+    """``t`` as memory for a result (of the shape and dtype of ``like``), None where a gradient may need it.
 
     ``torch.div(t, b, out=spare(t))``, for a t that is the caller's own: the peak of a run is at the
     temporaries of its largest layer.
     """
-    return None if torch.is_grad_enabled() or (shape is not None and t.shape != shape) else t
+    fits = like is None or (t.shape == like.shape and t.dtype == like.dtype)
+    return t if fits and not torch.is_grad_enabled() else None
 
 
 def where_not_zero(r: Tensor, z: Tensor) -> Tensor:

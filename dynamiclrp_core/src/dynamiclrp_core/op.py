@@ -11,7 +11,7 @@ from torch.autograd.graph import Node
 
 from .errors import BadRule
 from .node import Address, Edge, metadata
-from .numerics import raised, vjp
+from .numerics import raised, spare, vjp
 from .values.saved import Saved
 
 if TYPE_CHECKING:
@@ -269,6 +269,10 @@ class Op:
         if self.ledger is not None:
             position = self.sweep.graph.position[self.node]
             self.ledger.book(self.row.node, position, cause, amount)
+
+    def spare(self, t: Tensor, like: Tensor | None = None) -> Tensor | None:
+        """``numerics.spare`` for what a ledger still reads, so that with one it is kept."""
+        return spare(t, like) if self.ledger is None else None
 
     def _in_rule_dtype(self, t: Tensor) -> Tensor:
         dtype = self.sweep.dtype

@@ -105,7 +105,7 @@ class Elementwise(Rule):
         slope = self._secant(op) if row.slope is None else row.slope(op)
         if op.ledger is not None:
             self._book_offset(op, ci, slope)
-        own = spare(slope, ci.shape) if slope.dtype == ci.dtype else None
+        own = spare(slope, ci)
         return [torch.mul(ci, slope.conj(), out=own), *[None] * (len(op.edges) - 1)]
 
     @staticmethod

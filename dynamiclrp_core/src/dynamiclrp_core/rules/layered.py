@@ -6,13 +6,14 @@ stabiliser of ``Stabilized``.
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import ClassVar, Literal, cast
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..numerics import at_least_float32, dot, quotient, spare, stabilize, stabilize_positive
+from ..numerics import at_least_float32, dot, quotient, spare, stabilize
 from ..op import Op
 from ..rule import Entries, Rule
 from .merged import Whole, merged
@@ -84,31 +85,39 @@ class Stabilized(Rule):
         """The same for a z >= 0 (wherever r is not 0) that is the rule's own too, and is used up."""
         if self.epsilon == 0 or self.norm_scale:
             return self.over(op, r, z)
-        out = spare(z) if op.ledger is None else None
-        return self._divided(op, r, z, stabilize_positive(z, self.epsilon, self.clip, out))
+        size = torch.clamp(z, min=0, out=op.spare(z))
+        return self._divided(op, r, z, self._stabilized_size(size))
 
     def held(self, op: Op, c: Tensor, z: Tensor) -> Tensor:
         """``c z / stab(z)``, which needs no sign of z: ``c |z| / stab(|z|)``."""
         if self.epsilon == 0 or self.norm_scale:
             return self.over(op, c * z, z)
         size = z.abs()
-        whole = size.clamp(min=self.epsilon) if self.clip else size + self.epsilon
-        share = torch.div(size, whole, out=spare(size))
-        del whole
-        s = torch.mul(share, c, out=spare(share))
+        s = c * size
+        s = torch.div(s, self._stabilized_size(size), out=spare(s))
         if op.ledger is not None:
             op.book("epsilon", dot(z, c) - dot(z, s))
         return s
 
+    def _stabilized_size(self, size: Tensor) -> Tensor:
+        """``stab(size)`` of the rule's own sizes, which are used up."""
+        if self.epsilon == 0 or self.norm_scale:
+            return stabilize(size, self.epsilon, self.clip, self.norm_scale) if self.epsilon else size
+        if self.clip:
+            return torch.clamp(size, min=self.epsilon, out=spare(size))
+        return torch.add(size, self.epsilon, out=spare(size))
+
     def _divided(self, op: Op, r: Tensor, z: Tensor, whole: Tensor) -> Tensor:
         total = None if op.ledger is None else r.sum(dtype=torch.float64)
-        if self.epsilon == 0 or self.norm_scale:  # rows of zeros have no scale
-            s = quotient(r, whole)
-        else:
-            s = torch.div(r, whole, out=spare(r, whole.shape))
+        s = self._quotient(r, whole)
         if total is not None:
             op.book("epsilon", total - dot(z, s))
         return s
+
+    def _quotient(self, r: Tensor, whole: Tensor) -> Tensor:
+        if self.epsilon == 0 or self.norm_scale:  # rows of zeros have no scale
+            return quotient(r, whole)
+        return torch.div(r, whole, out=spare(r, whole))
 
 
 class Epsilon(Stabilized):
@@ -135,11 +144,16 @@ class Epsilon(Stabilized):
         shift = self._shift(op)
         if shift is not None or op.raised or self._passes(op):
             z = self.output(op)
+            if shift is not None and self.bias == "share":
+                return self._beside(op, op.output() if op.raised else z, shift, c, z)
             return self._stabilized(op, c * z, None if op.raised else z, shift)
         return self._step(op, self.held(op, c, self.output(op)) if self.epsilon else c)
 
     def of_value(self, op: Op, r: Tensor) -> Entries:
-        return self._stabilized(op, r.clone(), None, self._shift(op))
+        shift = self._shift(op)
+        if shift is not None and self.bias == "share":
+            return self._beside(op, at_least_float32(op.output()), shift, r)
+        return self._stabilized(op, r.clone(), None, shift)
 
     def _stabilized(self, op: Op, r: Tensor, z: Tensor | None, shift: Tensor | None) -> Entries:
         # Of a norm, z - shift: the shift is more than the bias, and its forward takes the mean away, too.
@@ -151,21 +165,26 @@ class Epsilon(Stabilized):
         if self.bias == "spread":
             s = self.over(op, r, z)
             return spread(op, op.pulls(s), s * shift)
-        z = z - shift
-        if self.bias == "share":
-            r = self._beside(op, r, z.abs(), shift)
-        s = self.over(op, r, z)
+        s = self.over(op, r, z - shift)
         del r, z  # the peak of a run is in the product
         return op.pulls(s)
 
-    @staticmethod
-    def _beside(op: Op, r: Tensor, size: Tensor, shift: Tensor) -> Tensor:
-        """``r size / (size + |shift|)``, as ``r / (1 + |shift| / size)``; ``r`` and ``size`` are used up."""
-        added = torch.div(shift.abs() + torch.finfo(size.dtype).tiny, size, out=spare(size))
-        whole = torch.add(added, 1, out=spare(added))
+    def _beside(self, op: Op, z: Tensor, shift: Tensor, *factors: Tensor) -> Entries:
+        """For ``r |z - shift| / (|z - shift| + |shift|)``, where r is the product of ``factors``."""
+        z = z - shift
+        size = z.abs()
+        # Of the share's sign, z's own, stab(z) has no need any more.
+        share = torch.div(z, size + (shift.abs() + torch.finfo(z.dtype).tiny), out=op.spare(z))
+        s = share
+        for f in factors:
+            s = torch.mul(s, f, out=op.spare(s, f))
+        s = self._quotient(s, self._stabilized_size(size))
         if op.ledger is not None:
-            op.book("bias", (r * (1 - 1 / whole)).sum())
-        return torch.div(r, whole, out=spare(r))
+            r = reduce(torch.mul, factors)
+            op.book("bias", (r * (1 - share.abs())).sum())
+            op.book("epsilon", dot(r, share.abs()) - dot(z, s))
+        del z, size, share  # the peak of a run is in the product
+        return op.pulls(s)
 
     def _shift(self, op: Op) -> Tensor | None:
         """The added term, unless there is none, or it takes its share as any other, or none at all."""

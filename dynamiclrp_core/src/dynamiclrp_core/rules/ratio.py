@@ -8,6 +8,7 @@ Shares by size are of real tensors: of a complex output the op's default applies
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
 from typing import Any, ClassVar, Literal, cast
 
@@ -15,7 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..numerics import at_least_float32, dot, fit, quotient
+from ..numerics import at_least_float32, dot, fit, quotient, spare
 from ..op import Op
 from ..rule import Entries, Rule, Value
 
@@ -57,37 +58,49 @@ class Ratio(Rule):
                 terms.append(_scaled(op.input(i), w))
         if op.row.shift is not None:
             terms.append(op.row.shift(op) if self.constants == "absorb" else None)
-        s = self._divided(op, arriving if as_values else arriving * self._sum(op, terms), terms)
+        known = [t for t in terms if t is not None]
+        r = arriving if as_values else self._arrived(op, arriving, known, len(known) == len(terms))
+        s = self._divided(op, r, known)
+        if op.ledger is not None:
+            for t, live in zip(terms, [*op.live, False]):
+                if t is not None and not live:
+                    op.book("constants", dot(self._size(t), s))
         entries: list[Any] = []
         for i, (t, w) in enumerate(zip(terms, weights)):
             if t is None or not op.wanted[i]:
                 entries.append(None)
             elif as_values:
-                entries.append(Value(s * self._size(t)))
+                size = self._size(t)
+                entries.append(Value(torch.mul(s, size, out=spare(size, s))))
             else:
                 # d|t|/dx and d(t^2)/dx / x: the coefficient whose product with x is the share.
-                entries.append(_scaled(s * (t.sign() if self.power == "absolute" else t), w))
+                slope = t.sign() if self.power == "absolute" else t.clone()
+                entries.append(_scaled(torch.mul(s, slope, out=spare(slope, s)), w))
         return entries
 
-    def _divided(self, op: Op, r: Tensor, terms: list[Tensor | None]) -> Tensor:
+    @staticmethod
+    def _arrived(op: Op, c: Tensor, terms: list[Tensor], all_terms: bool) -> Tensor:
+        """``c z`` with the output z, the sum of its terms; asked for if some are not known."""
+        if not all_terms:
+            return c * op.masked_output()
+        z = reduce(torch.add, terms)
+        limit = torch.finfo(z.dtype).max  # -inf masks: what arrives there is 0, and 0 * inf is not
+        z = torch.clamp(z, -limit, limit, out=spare(z) if len(terms) > 1 else None)
+        return torch.mul(c, z, out=spare(z, c))
+
+    def _divided(self, op: Op, r: Tensor, terms: list[Tensor]) -> Tensor:
         """``r`` over the sum of all sizes. (A function: its temporaries are free memory for what follows.)"""
-        whole = reduce(torch.add, (self._size(t) for t in terms if t is not None))
-        s = r / (whole + self.epsilon) if self.epsilon else quotient(r, whole)
+        whole = self._size(terms[0])
+        for t in terms[1:]:
+            whole = torch.add(whole, self._size(t), out=spare(whole, r))
+        if self.epsilon:
+            out = op.spare(whole, r)
+            s = torch.div(r, torch.add(whole, self.epsilon, out=out), out=out)
+        else:
+            s = quotient(r, whole)
         if op.ledger is not None:
             op.book("epsilon", r.sum(dtype=torch.float64) - dot(whole, s))
-            for t, live in zip(terms, [*op.live, False]):
-                if t is not None and not live:
-                    op.book("constants", dot(self._size(t), s))
         return s
-
-    @staticmethod
-    def _sum(op: Op, terms: list[Tensor | None]) -> Tensor:
-        """The output: the sum of the terms, or asked for if some are not known."""
-        known = [t for t in terms if t is not None]
-        if len(known) < len(terms):
-            return op.masked_output()
-        total = reduce(torch.add, known)  # -inf masks: what arrives there is 0, and 0 * inf is not
-        return total.clamp(min=torch.finfo(total.dtype).min, max=torch.finfo(total.dtype).max)
 
     def _size(self, t: Tensor) -> Tensor:
         return t.abs() if self.power == "absolute" else t * t
@@ -116,7 +129,8 @@ class LinearRatio(Rule):
         if op.ledger is not None:
             op.book("epsilon", (r - s * whole).sum())
         (pulled,) = op.backward(s.to(op.sweep.dtype or op.dtype))
-        return [cast(Tensor, pulled) * x.sign()]
+        sign = x.sign()
+        return [torch.mul(cast(Tensor, pulled), sign, out=spare(sign, pulled))]
 
 
 class ProductRatio(Rule):
@@ -135,25 +149,32 @@ class ProductRatio(Rule):
         ci = self.only(c)
         if op.live_factors < 2:
             return op.pulls(ci)
-        shares = self._shares(op, ci * op.output())
         return [
-            None if not w else op.pull(ci, i) * share for i, (w, share) in enumerate(zip(op.wanted, shares))
+            share if share is None else torch.mul(op.pull(ci, i), share, out=spare(share, ci))
+            for i, share in enumerate(self._shares(op, lambda: ci * op.output()))
         ]
 
     def value(self, op: Op, *r: Tensor | None) -> Entries:
         ri = self.only(r)
         if op.live_factors < 2:
             return [Value(ri) if live else None for live in op.live]
-        shares = self._shares(op, ri)
-        return [Value(ri * share) if w else None for w, share in zip(op.wanted, shares)]
+        return [
+            share if share is None else Value(torch.mul(ri, share, out=spare(share, ri)))
+            for share in self._shares(op, lambda: ri)
+        ]
 
-    def _shares(self, op: Op, r: Tensor) -> list[Tensor]:
+    def _shares(self, op: Op, r: Callable[[], Tensor]) -> list[Tensor | None]:
         sizes = [op.input(i).abs() for i in range(2)]
         whole = sizes[0] + sizes[1]
-        shares = [s / (whole + self.epsilon) if self.epsilon else quotient(s, whole) for s in sizes]
+        if self.epsilon:
+            whole = torch.add(whole, self.epsilon, out=spare(whole))
+        else:
+            whole = torch.where(whole == 0, 1, whole)
         if op.ledger is not None:
-            op.book("epsilon", (r * (1 - shares[0] - shares[1])).sum())
-        return shares
+            op.book("epsilon", (r() * (1 - sizes[0] / whole - sizes[1] / whole)).sum())
+        return [
+            torch.div(size, whole, out=spare(size, whole)) if w else None for w, size in zip(op.wanted, sizes)
+        ]
 
 
 class Identity(Rule):

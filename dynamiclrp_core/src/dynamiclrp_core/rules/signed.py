@@ -68,7 +68,7 @@ class Signed(Stabilized):
         if signed:
             z = torch.add(z, below.forward(x.clamp(max=0)), out=spare(z))
         if b is not None:
-            z = torch.add(z, up(b), out=spare(z, r.shape))
+            z = torch.add(z, up(b), out=spare(z, r))
         s = self.over_size(op, r, z)
         del z
         c = above.pull(s)
@@ -124,7 +124,7 @@ class Gamma(Signed):
             z = plain.forward(x)
             z = z if b is None else z + b
         q = sizes.forward(x.abs() if mixed else x)
-        q = q if b is None else torch.add(q, b.abs(), out=spare(q, r.shape))
+        q = q if b is None else torch.add(q, b.abs(), out=spare(q, r))
         whole = torch.add(torch.mul(q, h, out=spare(q)), z * sign, alpha=1 + h, out=spare(q))
         s = self.over_size(op, r, whole)
         del q, whole
