@@ -171,19 +171,22 @@ class Epsilon(Stabilized):
 
     def _beside(self, op: Op, z: Tensor, shift: Tensor, *factors: Tensor) -> Entries:
         """For ``r |z - shift| / (|z - shift| + |shift|)``, where r is the product of ``factors``."""
-        z = z - shift
-        size = z.abs()
-        # Of the share's sign, z's own, stab(z) has no need any more.
-        share = torch.div(z, size + (shift.abs() + torch.finfo(z.dtype).tiny), out=op.spare(z))
-        s = share
+        rest = z - shift
+        size = rest.abs()
+        size = torch.add(size, shift.abs() + torch.finfo(z.dtype).tiny, out=spare(size))
+        share = torch.div(rest, size, out=op.spare(rest))
+        s = share  # with the sign of z - shift, so that stab needs none
         for f in factors:
             s = torch.mul(s, f, out=op.spare(s, f))
+        # The size again: of a language model's head it would be a tensor more at the peak.
+        size = torch.sub(z, shift, out=spare(size))
+        size = torch.abs(size, out=spare(size))
         s = self._quotient(s, self._stabilized_size(size))
         if op.ledger is not None:
             r = reduce(torch.mul, factors)
             op.book("bias", (r * (1 - share.abs())).sum())
-            op.book("epsilon", dot(r, share.abs()) - dot(z, s))
-        del z, size, share  # the peak of a run is in the product
+            op.book("epsilon", dot(r, share.abs()) - dot(rest, s))
+        del rest, size, share, z  # the peak of a run is in the product
         return op.pulls(s)
 
     def _shift(self, op: Op) -> Tensor | None:
