@@ -171,9 +171,9 @@ def dynamiclrp(
     """
     layers: Rule = Epsilon(epsilon=epsilon, bias="share", constants=constants)
     if layer == "gamma":
-        layers = Gamma(gamma=gamma, epsilon=epsilon)
+        layers = Gamma(gamma=gamma, epsilon=epsilon, bias="share")
     elif layer == "z+":
-        layers = ZPlus(epsilon=epsilon)
+        layers = ZPlus(epsilon=epsilon, bias="share")
     if top is not None:
         layers = Filter(top=top, rule=layers)
     product = ProductRatio(epsilon=epsilon)
