@@ -49,7 +49,9 @@ def by_rules(rules: lrp.Rules, f: Forward, x: Tensor) -> Tensor:
 def dynamiclrp_vit() -> Method:
     """The setting of the DynamicLRP paper for ViT."""
     rules = lrp.preset("dynamiclrp", layer="gamma", gamma=0.001) | constant_weights()
-    return partial(by_rules, rules | lrp.override(ConvolutionBackward0=lrp.Gamma(gamma=130)))
+    return partial(
+        by_rules, rules | lrp.override(ConvolutionBackward0=lrp.Gamma(gamma=130, epsilon=1e-11, bias="share"))
+    )
 
 
 def input_times_gradient(f: Forward, x: Tensor) -> Tensor:

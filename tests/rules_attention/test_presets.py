@@ -10,7 +10,6 @@ import dynamiclrp_core as lrp
 import pytest
 import torch
 import torch.nn.functional as F
-from dynamiclrp_rules_attention import constant_weights
 from torch import Tensor
 
 
@@ -294,41 +293,6 @@ def test_gamma_and_conv_gamma_are_where_they_belong() -> None:
     used = lrp.propagate(y, x, rules=rules).rules_used
     for gamma in (0.05, 0.25):
         assert sum(n for rule, n in used.items() if f"gamma={gamma}" in rule) == 1
-
-
-def test_settings_of_the_papers_for_a_vision_transformer() -> None:
-    """DynamicLRP's: gamma 130 on patches, 0.001 on layers, softmax skipped, by definitions in loops."""
-    torch.manual_seed(0)
-    patches = torch.nn.Conv2d(1, 4, 2, stride=2).double()
-    query, out = torch.nn.Linear(4, 4).double(), torch.nn.Linear(4, 2).double()
-    x = normal(0, 1, 1, 4, 4)
-    with lrp.record():
-        tokens = patches(x).flatten(2).mT
-        weights = (query(tokens) @ tokens.mT).softmax(-1)
-        y = out(weights @ tokens)[0, 0, :1]
-    rules = lrp.preset("dynamiclrp", layer="gamma", gamma=0.001) | constant_weights()
-    rules = rules | lrp.override(ConvolutionBackward0=lrp.Gamma(gamma=130))
-    run = lrp.propagate(y, x, at=[tokens, weights], rules=rules, ledger=True)
-    assert run.ledger is not None and run.ledger.closed and not run.at[1].any()
-    attended = (weights @ tokens)[0, 0].detach()
-    r = by_gamma(attended, out.weight[0].detach(), out.bias[0].detach(), y[0].detach(), 0.001)
-    at_tokens = weights[0, 0, :, None].detach() * tokens[0].detach() * (r / attended)
-    torch.testing.assert_close(run.at[0][0], at_tokens)
-    expected = torch.zeros(4, 4, dtype=torch.float64)
-    for n, (i, j) in enumerate(product((0, 2), (0, 2))):
-        for k in range(4):
-            w, b = patches.weight[k, 0].detach().flatten(), patches.bias[k].detach()
-            patch = x[0, 0, i : i + 2, j : j + 2].detach().flatten()
-            made = by_gamma(patch, w, b, at_tokens[n, k], 130)
-            expected[i : i + 2, j : j + 2] += made.view(2, 2)
-    torch.testing.assert_close(run.relevance[0][0, 0], expected, rtol=1e-6, atol=1e-9)
-
-
-def by_gamma(x: Tensor, w: Tensor, b: Tensor, r: Tensor, gamma: float) -> Tensor:
-    """Gamma for inputs of any sign: a contribution that has the sign of the sum counts 1 + gamma times."""
-    z = float(x @ w + b)
-    favoured = [float(t) * (1 + gamma * (float(t) * z > 0)) for t in [*(x * w), b]]
-    return torch.tensor([f / sum(favoured) * float(r) for f in favoured[:-1]], dtype=x.dtype)
 
 
 def test_log_softmax_may_be_explained_by_cp_lrp() -> None:
