@@ -223,7 +223,7 @@ def recipes(vit: nn.Module) -> dict[str, lrp.Rules]:
     section = page.read_text().split("## Settings of the papers")[1].split("\n## ")[0]
     names = {"lrp": lrp, "nn": nn, "constant_weights": constant_weights, "vit": vit}
     for block in re.findall(r"```python\n(.*?)```", section, re.S):
-        if not block.startswith("vit ="):
+        if "vit =" not in block:  # the test has a model of its own
             exec(compile(block, page.name, "exec"), names)
     return {name: names[name] for name in SETTINGS}
 
