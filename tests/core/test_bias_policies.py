@@ -90,6 +90,22 @@ def test_a_bias_absorbs_is_ignored_is_spread_or_has_a_share(layer_name: str, nam
     )
 
 
+@pytest.mark.parametrize("layer", ["epsilon", "gamma", "z+"])
+def test_a_share_is_that_of_a_sum_in_a_node_of_its_own(layer: str) -> None:
+    """The paper takes op by op, so addmm is mm and add: for the map, and for what the bias reads."""
+    torch.manual_seed(12)
+    module, x = nn.Linear(5, 4).double(), torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    seed = torch.randn(3, 4, dtype=torch.float64)
+    rules = lrp.preset("dynamiclrp", layer=layer)
+    fused, spelled = (
+        lrp.propagate(y, x, seed, rules=rules, at=[module.bias])
+        for y in (module(x), x @ module.weight.T + module.bias)
+    )
+    for got, expected in zip((*fused.relevance, *fused.at), (*spelled.relevance, *spelled.at)):
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-10)
+    assert all(run.at[0].all() for run in (fused, spelled))
+
+
 # -- zennit's Norm: where there are no weights ---------------------------------------------------------
 
 SUMS: dict[str, Callable[[Tensor], Tensor]] = {

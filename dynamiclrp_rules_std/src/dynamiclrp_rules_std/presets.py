@@ -167,7 +167,8 @@ def dynamiclrp(
     Sums, means and products by absolute ratio; a bias is an add of its own; epsilon 1e-11 on the rest
     of a layer (or ``layer="gamma"``, ``"z+"``); activations pass relevance unchanged. ``top``: the
     paper's relevance filter, only that fraction of the relevance arriving at a layer goes on.
-    ``constants``: untracked terms of sums absorb their share, or pass all to the tracked ones.
+    ``constants``: untracked terms of sums absorb their share, or pass all to the tracked ones (a bias under
+    gamma and z+ has its share).
     """
     layers: Rule = Epsilon(epsilon=epsilon, bias="share", constants=constants)
     if layer == "gamma":
