@@ -23,6 +23,7 @@ sys.path.insert(0, str(HERE.parents[1]))
 from tests.agreement.tiny import MODELS, explained, given  # noqa: E402
 
 RULES = ("attnlrp", "cp-lrp")
+GAMMA = "cp-lrp, gamma"  # LXT's example for vision transformers: 0.25 on convolutions, 0.05 on layers
 
 
 def patch(name: str, rules: str) -> None:
@@ -61,10 +62,23 @@ def patch(name: str, rules: str) -> None:
         monkey_patch(getattr(module, f"modeling_{name}"), maps)
 
 
+def _register_gamma(model: Any) -> None:
+    """zennit's rules on the modules that are called, as in LXT's examples/vit_torch.py."""
+    from lxt.efficient import monkey_patch_zennit
+    from torch import nn
+    from zennit.composites import LayerMapComposite
+    from zennit.rules import Gamma
+
+    monkey_patch_zennit()
+    LayerMapComposite([(nn.Conv2d, Gamma(0.25)), (nn.Linear, Gamma(0.05))]).register(model)
+
+
 def one(name: str, rules: str) -> dict[str, Any]:
     """Relevance by LXT: input times the patched gradient."""
     patch(name, rules)
     model = MODELS[name]("sdpa" if name == "bert" else "eager")
+    if rules == GAMMA:
+        _register_gamma(model)
     x = given(name)
     y = explained(name, model, x)
     y.backward()
@@ -79,7 +93,7 @@ if __name__ == "__main__":
         sys.exit()
     for name in sys.argv[1:] or MODELS:
         made = {}
-        for rules in RULES:
+        for rules in (*RULES, GAMMA) if name == "vit" else RULES:
             command = [sys.executable, "-W", "ignore", __file__, name, rules]
             done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
             made[rules] = json.loads(done.stdout.splitlines()[-1])

@@ -12,7 +12,7 @@ from pathlib import Path
 import dynamiclrp_core as lrp
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.agreement.tiny import MODELS, explained, given
 
@@ -35,6 +35,23 @@ def test_agrees_with_lxt(name: str, rules: str, attention: str) -> None:
     (r,) = lrp.relevance(y, x, rules=rules)
     expected = torch.tensor(fixture["relevance"], dtype=torch.float64).view(r.shape)
     assert float((r - expected).abs().max()) <= noise * float(expected.abs().max())
+
+
+def test_gamma_agrees_with_lxt_on_the_vision_transformer() -> None:
+    """Gamma is where LXT has it: not on attention's projections, whose modules are never called."""
+    fixture = json.loads((HERE / "lxt" / "vit.json").read_text())["cp-lrp, gamma"]
+    model, x = MODELS["vit"]("sdpa"), given("vit")
+    everywhere = lrp.preset("cp-lrp", gamma=0.05, conv_gamma=0.25)
+    outside = everywhere.where(
+        nn.MultiheadAttention, lrp.override(affine=lrp.Epsilon(epsilon=0)), model=model
+    )
+    expected = torch.tensor(fixture["relevance"], dtype=torch.float64).view(x.shape)
+    differ = [
+        float((lrp.relevance(explained("vit", model, x), x, rules=rules)[0] - expected).abs().max())
+        / float(expected.abs().max())
+        for rules in (everywhere, outside)
+    ]
+    assert differ[0] > 0.3 and differ[1] < 1e-5  # zennit divides by z + 1e-6
 
 
 def test_the_two_rule_sets_differ() -> None:

@@ -42,10 +42,13 @@ def by_definition(
 ) -> tuple[list[float], float]:
     """Relevance of the inputs, and of the bias, for one output."""
     terms = [x * v for x, v in zip(a, w)]
+    inputs, kept = [0.0] * len(a), 0.0
+    if policy == "share" and b:  # a sum of two terms, by absolute ratio; then a layer without a bias
+        kept = abs(b) / (abs(b) + abs(sum(terms))) * r
+        r, b = r - kept, 0.0
     z = sum(terms) + b  # gamma's branch is that of the output as it is, as in zennit
     b = 0.0 if policy == "ignore" else b
     connected = sum(v != 0 for v in w)
-    inputs, kept = [0.0] * len(a), 0.0
     for much, weigh in branches:
         counted, of_bias = [weigh(t, z) for t in terms], weigh(b, z)
         s = much * r / stab(sum(counted) + of_bias)
@@ -55,10 +58,10 @@ def by_definition(
     return inputs, kept
 
 
-@pytest.mark.parametrize("policy", ["absorb", "ignore", "spread"])
+@pytest.mark.parametrize("policy", ["absorb", "ignore", "spread", "share"])
 @pytest.mark.parametrize("name", BRANCHES)
 @pytest.mark.parametrize("layer_name", ["linear", "conv2d, padded", "transposed 2d in groups", "einsum"])
-def test_a_bias_absorbs_is_ignored_or_spread(layer_name: str, name: str, policy: str) -> None:
+def test_a_bias_absorbs_is_ignored_is_spread_or_has_a_share(layer_name: str, name: str, policy: str) -> None:
     layer, shape = LAYERS[layer_name]
     matrix, bias = unfolded(layer, shape)
     kind, parameters, branches = BRANCHES[name]
@@ -68,7 +71,7 @@ def test_a_bias_absorbs_is_ignored_or_spread(layer_name: str, name: str, policy:
     with lrp.record():
         y = layer(x)
     seed = torch.randn_like(y)
-    own = [layer.bias] if isinstance(layer, nn.Module) and policy == "absorb" else []
+    own = [layer.bias] if isinstance(layer, nn.Module) and policy in ("absorb", "share") else []
     run = lrp.propagate(y, x, seed, rules=lrp.load_rules() | lrp.override(affine=rule), at=own, ledger=True)
     kept = torch.zeros(y[0].numel(), dtype=torch.float64)
     for n in range(2):
@@ -83,8 +86,24 @@ def test_a_bias_absorbs_is_ignored_or_spread(layer_name: str, name: str, policy:
         assert read.tolist() == pytest.approx(per_channel.tolist(), rel=1e-9, abs=1e-9)
     assert run.ledger is not None and run.ledger.closed, str(run.ledger)
     assert run.ledger.by_cause.get("bias", 0.0) == pytest.approx(
-        float(kept.sum()) if policy == "absorb" else 0.0
+        float(kept.sum()) if policy in ("absorb", "share") else 0.0
     )
+
+
+@pytest.mark.parametrize("layer", ["epsilon", "gamma", "z+"])
+def test_a_share_is_that_of_a_sum_in_a_node_of_its_own(layer: str) -> None:
+    """The paper takes op by op, so addmm is mm and add: for the map, and for what the bias reads."""
+    torch.manual_seed(12)
+    module, x = nn.Linear(5, 4).double(), torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    seed = torch.randn(3, 4, dtype=torch.float64)
+    rules = lrp.preset("dynamiclrp", layer=layer)
+    fused, spelled = (
+        lrp.propagate(y, x, seed, rules=rules, at=[module.bias])
+        for y in (module(x), x @ module.weight.T + module.bias)
+    )
+    for got, expected in zip((*fused.relevance, *fused.at), (*spelled.relevance, *spelled.at)):
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-10)
+    assert all(run.at[0].all() for run in (fused, spelled))
 
 
 # -- zennit's Norm: where there are no weights ---------------------------------------------------------

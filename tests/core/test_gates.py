@@ -100,6 +100,17 @@ def test_gate_secant_takes_both_forms_at_once() -> None:
             assert float(r[i, j]) == pytest.approx(2 * (float(y.detach()[i, j]) - 0.5), abs=1e-12)
 
 
+def test_gate_secant_takes_both_forms_where_it_is_zero() -> None:
+    """A coefficient counts at an output of 0, where no value can: f(x) - f(0) = -1/2. The books know it."""
+    x = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    with lrp.record():
+        y = (1 - x).relu() * x.sigmoid()
+    assert not y.any()
+    run = lrp.propagate((y, y), x, (None, y.detach()), ledger=True)
+    assert run.relevance[0].tolist() == [-0.5, -0.5]
+    assert run.ledger is not None and run.ledger.closed
+
+
 # -- gate: negative ---------------------------------------------------------------------------------
 
 PRODUCTS = {

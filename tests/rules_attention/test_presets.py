@@ -10,40 +10,15 @@ import dynamiclrp_core as lrp
 import pytest
 import torch
 import torch.nn.functional as F
-from dynamiclrp_rules_attention import constant_weights
 from torch import Tensor
 
-
-def normal(seed: int, *shape: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
-
-
-def head(q: Tensor, k: Tensor, v: Tensor, r: Tensor, causal: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """AttnLRP of one head, entry by entry: relevance of q, k, v for relevance r of the output."""
-    (n, d), m = q.shape, len(k)
-    rq, rk, rv = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
-    for i in range(n):
-        seen = range(i + 1) if causal else range(m)
-        raw = {j: sum(float(q[i, e] * k[j, e]) for e in range(d)) for j in seen}
-        s = {j: raw[j] / math.sqrt(d) for j in seen}
-        whole = sum(math.exp(x) for x in s.values())
-        p = {j: math.exp(s[j]) / whole for j in seen}
-        r_p = dict.fromkeys(seen, 0.0)
-        for e in range(v.shape[1]):
-            o = sum(p[j] * float(v[j, e]) for j in seen)
-            for j in seen:  # the product with v: half to each side, epsilon rule
-                share = p[j] * float(v[j, e]) / o * float(r[i, e]) / 2
-                r_p[j] += share
-                rv[j, e] += share
-        total = sum(r_p.values())
-        for j in seen:
-            r_s = s[j] * (r_p[j] - p[j] * total)  # proposition 3.1
-            for e in range(d):  # the product of q and k, scaled: half to each side again
-                share = float(q[i, e] * k[j, e]) / raw[j] * r_s / 2
-                rq[i, e] += share
-                rk[j, e] += share
-    return rq, rk, rv
+from tests.rules_attention.attention_definition import (
+    by_logarithm,
+    by_reciprocal,
+    head,
+    normal,
+    softmax_by_hand,
+)
 
 
 @pytest.mark.parametrize("fused", [True, False])
@@ -168,19 +143,6 @@ def test_cp_lrp_stops_where_only_the_weights_are_live() -> None:
     assert run.ledger is not None and run.ledger.closed and "stopped" in str(run.ledger)
 
 
-def softmax_by_hand(x: Tensor) -> Tensor:
-    e = (x - x.amax(-1, keepdim=True)).exp()
-    return e / e.sum(-1, keepdim=True)
-
-
-def by_reciprocal(x: Tensor) -> Tensor:
-    return x.exp() * x.exp().sum(-1, keepdim=True).reciprocal()
-
-
-def by_logarithm(x: Tensor) -> Tensor:
-    return (x - x.logsumexp(-1, keepdim=True)).exp()
-
-
 @pytest.mark.parametrize("spelled", [softmax_by_hand, by_reciprocal, by_logarithm])
 def test_cp_lrp_knows_a_softmax_by_hand(spelled: Callable[[Tensor], Tensor]) -> None:
     x, v = normal(0, 3, 4), normal(1, 4, 2)
@@ -189,97 +151,6 @@ def test_cp_lrp_knows_a_softmax_by_hand(spelled: Callable[[Tensor], Tensor]) -> 
     for a, b in zip(by_hand, fused):
         torch.testing.assert_close(a, b)
     assert not by_hand[0].any() and by_hand[1].any()
-
-
-# -- gates -------------------------------------------------------------------------------------------------
-
-GATES: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], bool]] = {
-    # name: (g, x) -> product, whether g is the gate (else both alike)
-    "swiglu": (lambda g, x: F.silu(g) * x, True),
-    "swapped": (lambda g, x: x * F.silu(g), True),
-    "silu by hand": (lambda g, x: g * torch.sigmoid(g) * x, True),
-    "reglu": (lambda g, x: g.relu() * x, True),
-    "scaled, viewed": (lambda g, x: (2 * F.gelu(g)).view(12).view(3, 4) * x, True),
-    "lstm": (lambda g, x: torch.sigmoid(g) * torch.tanh(x), True),
-    "router": (lambda g, x: g.softmax(-1).topk(4).values * x, True),
-    "router, normalised": (lambda g, x: (g.softmax(-1) / g.softmax(-1).sum(-1, keepdim=True)) * x, True),
-    "bilinear": (lambda g, x: g * x, False),
-    "1 - sigmoid (GRU)": (lambda g, x: (1 - torch.sigmoid(g)) * torch.tanh(x), True),
-    "1 + tanh": (lambda g, x: torch.tanh(x) * (0.5 * (1 + torch.tanh(g / 2))), True),
-    "ones over": (lambda g, x: torch.tanh(x) * (torch.ones(3, 4).double() / (1 + (-g).exp())), True),
-    "a biased signal": (lambda g, x: torch.tanh(g) * (x + 0.0), True),
-    "router by hand": (lambda g, x: by_logarithm(g) * x, True),
-    "two alike": (lambda g, x: torch.tanh(g) * torch.tanh(x), False),
-}
-
-
-def test_identity_by_hand_and_fused() -> None:
-    """sigmoid is not 0 at 0: relevance passes it unchanged, however it is spelled."""
-    x = normal(0, 6)
-    seed = normal(1, 6).detach()
-    for y in (torch.sigmoid(x), 1 / (1 + (-x).exp()), x.exp() / (1 + x.exp())):
-        torch.testing.assert_close(lrp.relevance(y, x, seed, rules="attnlrp")[0], seed)
-
-
-def test_attnlrp_has_no_bound_next_to_a_sigmoid_at_zero() -> None:
-    """f(x)/x there (docs/attention.md warns); ``default`` and ``gate="signal"`` stay bounded."""
-    h = torch.tensor([1.0, 1e-9 - 1.0], dtype=torch.float64, requires_grad=True)
-    x = normal(0, 1)
-    y = torch.sigmoid(h.sum()) * x  # the two terms of the gate cancel
-    sizes = {
-        name: sum(float(r.abs().sum()) for r in lrp.relevance(y, (h, x), rules=rules))
-        / float(y.detach().abs())
-        for name, rules in {
-            "attnlrp": lrp.preset("attnlrp"),
-            "default": lrp.preset("default"),
-            "signal": lrp.preset("attnlrp", gate="signal"),
-        }.items()
-    }
-    assert sizes["attnlrp"] > 1e8 and sizes["default"] < 2 and sizes["signal"] == pytest.approx(1)
-
-
-@pytest.mark.parametrize("name", GATES)
-def test_signal_takes_all(name: str) -> None:
-    call, gated = GATES[name]
-    g, x = normal(0, 3, 4), normal(1, 3, 4)
-    y = call(g, x)
-    rules = lrp.preset("attnlrp", gate="signal")
-    r_g, r_x = lrp.relevance(y, (g, x), rules=rules)
-    if gated:
-        assert not r_g.any()
-        torch.testing.assert_close(r_x, y.detach())
-    else:
-        torch.testing.assert_close(r_g, y.detach() / 2)
-        torch.testing.assert_close(r_x, y.detach() / 2)
-    half = lrp.relevance(y, (g, x), rules=lrp.preset("attnlrp"))[1]
-    torch.testing.assert_close(half, y.detach() / 2)
-
-
-def test_log_probabilities_are_no_gate() -> None:
-    g, x = normal(0, 3, 4), normal(1, 3, 4)
-    y = g.log_softmax(-1) * x
-    r_x = lrp.relevance(y, (g, x), rules=lrp.preset("attnlrp", gate="signal"))[1]
-    torch.testing.assert_close(r_x, y.detach() / 2)
-
-
-def test_cp_lrp_may_keep_half_for_gates() -> None:
-    """``gate="half"``: only attention and router weights are held constant."""
-    g, x = normal(0, 3, 4), normal(1, 3, 4)
-    rules = lrp.preset("cp-lrp", gate="half")
-    y = F.silu(g) * x
-    for r in lrp.relevance(y, (g, x), rules=rules):
-        torch.testing.assert_close(r, y.detach() / 2)
-    y = g.softmax(-1) * x
-    r_g, r_x = lrp.relevance(y, (g, x), rules=rules)
-    assert not r_g.any()
-    torch.testing.assert_close(r_x, y.detach())
-
-
-def test_a_gate_of_one_tensor_stays_a_function_of_it() -> None:
-    """x * sigmoid(x) is SiLU by hand, not a gate and a signal."""
-    x = normal(0, 6)
-    r = lrp.relevance(x * torch.sigmoid(x), x, rules="cp-lrp")[0]
-    torch.testing.assert_close(r, F.silu(x.detach()))
 
 
 # -- further parameters ------------------------------------------------------------------------------------
@@ -294,41 +165,6 @@ def test_gamma_and_conv_gamma_are_where_they_belong() -> None:
     used = lrp.propagate(y, x, rules=rules).rules_used
     for gamma in (0.05, 0.25):
         assert sum(n for rule, n in used.items() if f"gamma={gamma}" in rule) == 1
-
-
-def test_settings_of_the_papers_for_a_vision_transformer() -> None:
-    """DynamicLRP's: gamma 130 on patches, 0.001 on layers, softmax skipped, by definitions in loops."""
-    torch.manual_seed(0)
-    patches = torch.nn.Conv2d(1, 4, 2, stride=2).double()
-    query, out = torch.nn.Linear(4, 4).double(), torch.nn.Linear(4, 2).double()
-    x = normal(0, 1, 1, 4, 4)
-    with lrp.record():
-        tokens = patches(x).flatten(2).mT
-        weights = (query(tokens) @ tokens.mT).softmax(-1)
-        y = out(weights @ tokens)[0, 0, :1]
-    rules = lrp.preset("dynamiclrp", layer="gamma", gamma=0.001) | constant_weights()
-    rules = rules | lrp.override(ConvolutionBackward0=lrp.Gamma(gamma=130))
-    run = lrp.propagate(y, x, at=[tokens, weights], rules=rules, ledger=True)
-    assert run.ledger is not None and run.ledger.closed and not run.at[1].any()
-    attended = (weights @ tokens)[0, 0].detach()
-    r = by_gamma(attended, out.weight[0].detach(), out.bias[0].detach(), y[0].detach(), 0.001)
-    at_tokens = weights[0, 0, :, None].detach() * tokens[0].detach() * (r / attended)
-    torch.testing.assert_close(run.at[0][0], at_tokens)
-    expected = torch.zeros(4, 4, dtype=torch.float64)
-    for n, (i, j) in enumerate(product((0, 2), (0, 2))):
-        for k in range(4):
-            w, b = patches.weight[k, 0].detach().flatten(), patches.bias[k].detach()
-            patch = x[0, 0, i : i + 2, j : j + 2].detach().flatten()
-            made = by_gamma(patch, w, b, at_tokens[n, k], 130)
-            expected[i : i + 2, j : j + 2] += made.view(2, 2)
-    torch.testing.assert_close(run.relevance[0][0, 0], expected, rtol=1e-6, atol=1e-9)
-
-
-def by_gamma(x: Tensor, w: Tensor, b: Tensor, r: Tensor, gamma: float) -> Tensor:
-    """Gamma for inputs of any sign: a contribution that has the sign of the sum counts 1 + gamma times."""
-    z = float(x @ w + b)
-    favoured = [float(t) * (1 + gamma * (float(t) * z > 0)) for t in [*(x * w), b]]
-    return torch.tensor([f / sum(favoured) * float(r) for f in favoured[:-1]], dtype=x.dtype)
 
 
 def test_log_softmax_may_be_explained_by_cp_lrp() -> None:

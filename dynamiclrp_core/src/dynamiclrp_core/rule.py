@@ -56,7 +56,7 @@ class Rule(BaseModel):
     """Whether the rule compares or bounds values. On complex tensors, which have no order, the row's own
     default is used then, and named in ``run.rules_used``."""
     joins: ClassVar[bool] = False
-    """Whether the rule must see both forms added up (not linear in relevance, or redirecting)."""
+    """Whether the rule must see both forms added up: it is not linear in relevance, or shows its sum."""
     linear: ClassVar[bool] = True
     """Whether the entries are linear in the relevance that arrives."""
 

@@ -38,7 +38,7 @@ def constant_weights() -> Rules:
 
     To be put on top of any preset. DynamicLRP's setting for ViT (arXiv 2512.07010) is
     ``preset("dynamiclrp", layer="gamma", gamma=0.001) | constant_weights() |
-    override(ConvolutionBackward0=Gamma(gamma=130))``.
+    override(ConvolutionBackward0=Gamma(gamma=130, epsilon=1e-11, bias="share"))``.
     """
     return override(
         "constant weights",

@@ -167,13 +167,14 @@ def dynamiclrp(
     Sums, means and products by absolute ratio; a bias is an add of its own; epsilon 1e-11 on the rest
     of a layer (or ``layer="gamma"``, ``"z+"``); activations pass relevance unchanged. ``top``: the
     paper's relevance filter, only that fraction of the relevance arriving at a layer goes on.
-    ``constants``: untracked terms of sums absorb their share, or pass all to the tracked ones.
+    ``constants``: untracked terms of sums absorb their share, or pass all to the tracked ones (a bias under
+    gamma and z+ has its share).
     """
     layers: Rule = Epsilon(epsilon=epsilon, bias="share", constants=constants)
     if layer == "gamma":
-        layers = Gamma(gamma=gamma, epsilon=epsilon)
+        layers = Gamma(gamma=gamma, epsilon=epsilon, bias="share")
     elif layer == "z+":
-        layers = ZPlus(epsilon=epsilon)
+        layers = ZPlus(epsilon=epsilon, bias="share")
     if top is not None:
         layers = Filter(top=top, rule=layers)
     product = ProductRatio(epsilon=epsilon)

@@ -18,7 +18,7 @@ from ..op import Op
 from ..rule import Entries, Rule
 from .merged import Whole, merged
 from .shifted import shifted
-from .weighed import spread
+from .weighed import beside, spread
 
 Constants = Literal["absorb", "pass"]
 
@@ -145,14 +145,16 @@ class Epsilon(Stabilized):
         if shift is not None or op.raised or self._passes(op):
             z = self.output(op)
             if shift is not None and self.bias == "share":
-                return self._beside(op, op.output() if op.raised else z, shift, c, z)
+                entries = self._beside(op, op.output() if op.raised else z, shift, c, z)
+                return beside(op, entries, z, shift, c, z)
             return self._stabilized(op, c * z, None if op.raised else z, shift)
         return self._step(op, self.held(op, c, self.output(op)) if self.epsilon else c)
 
     def of_value(self, op: Op, r: Tensor) -> Entries:
         shift = self._shift(op)
         if shift is not None and self.bias == "share":
-            return self._beside(op, at_least_float32(op.output()), shift, r)
+            z = at_least_float32(op.output())
+            return beside(op, self._beside(op, z, shift, r), z, shift, r)
         return self._stabilized(op, r.clone(), None, shift)
 
     def _stabilized(self, op: Op, r: Tensor, z: Tensor | None, shift: Tensor | None) -> Entries:

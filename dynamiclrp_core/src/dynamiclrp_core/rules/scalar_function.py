@@ -30,7 +30,6 @@ class ScalarFunction(Held):
     """
 
     conserves: ClassVar[Conserves] = "absorbed"
-    joins: ClassVar[bool] = True  # it redirects its node's entries, so it can run only once
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
         if isinstance(op.match, int):

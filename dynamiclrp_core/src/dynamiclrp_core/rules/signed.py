@@ -17,9 +17,9 @@ from ..numerics import by_sign, dot, quotient, spare, where_not_zero
 from ..op import Op
 from ..rule import Entries, Value
 from .layered import Stabilized
-from .weighed import Weighed, any_negative, spread
+from .weighed import Weighed, any_negative, beside, spread
 
-Bias = Literal["absorb", "ignore", "spread"]
+Bias = Literal["absorb", "ignore", "spread", "share"]
 Weighing = Callable[[Tensor], Tensor]
 Parts = tuple[int, Tensor, Tensor | None]
 
@@ -33,16 +33,37 @@ class Signed(Stabilized):
 
     bias: Bias = "absorb"
 
+    @property
+    def merges(self) -> bool:
+        return self.bias != "share"  # op by op, as of Epsilon
+
+    @property
+    def without_bias(self) -> bool:
+        """Whether the added term is no part of the sum that relevance is divided by."""
+        return self.bias in ("ignore", "share")
+
     def of_coefficient(self, op: Op, c: Tensor) -> Entries:
         if op.live_factors != 1:
             return op.row.cases[-1][1].coefficient(op, c)
         z = self.output(op)
-        return self.signed(op, c * z, z)
+        return self._beside_bias(op, c * z, z)
 
     def of_value(self, op: Op, r: Tensor) -> Entries:
         if op.live_factors != 1:
             return op.row.cases[-1][1].value(op, r)
-        return self.signed(op, r.clone(), None)
+        return self._beside_bias(op, r.clone(), None)
+
+    def _beside_bias(self, op: Op, r: Tensor, z: Tensor | None) -> Entries:
+        """The rule's entries; with ``bias="share"`` for what the added term, shared out first, leaves."""
+        shift = op.row.shift(op) if self.bias == "share" and op.row.shift is not None else None
+        if shift is None:
+            return self.signed(op, r, z)
+        z = op.output() if z is None else z
+        rest = z - shift
+        share = quotient(rest.abs(), rest.abs() + shift.abs())
+        if op.ledger is not None and not op.live_bias:
+            op.book("bias", (r * (1 - share)).sum(dtype=torch.float64))
+        return beside(op, self.signed(op, r * share, rest), z, shift, r)
 
     def signed(self, op: Op, r: Tensor, z: Tensor | None) -> Entries:
         """Entries for relevance ``r``, the rule's own, of the output ``z`` (None: to be asked for)."""
@@ -52,7 +73,7 @@ class Signed(Stabilized):
         """Number of the live factor, its value, the added term, in relevance's dtype."""
         row = op.row
         i = row.factors[0] if op.live[row.factors[0]] else row.factors[1]
-        bias = None if self.bias == "ignore" or row.shift is None else row.shift(op)
+        bias = None if self.without_bias or row.shift is None else row.shift(op)
         return i, op.input(i).to(r.dtype), None if bias is None else bias.to(r.dtype)
 
     def split(self, op: Op, r: Tensor, parts: Parts, up: Weighing, down: Weighing) -> Entries:
@@ -120,7 +141,7 @@ class Gamma(Signed):
             return self.split(op, r, parts, self._favoured, self._favoured)  # up to here z > 0, a >= 0
         h, sign = self.gamma / 2, z.sign()
         plain, sizes = Weighed(op, i, _same, r.dtype), Weighed(op, i, torch.abs, r.dtype)
-        if z.dtype != op.dtype or self.bias == "ignore":  # a sum that was rounded, or that has another bias
+        if z.dtype != op.dtype or self.without_bias:  # a sum that was rounded, or that has another bias
             z = plain.forward(x)
             z = z if b is None else z + b
         q = sizes.forward(x.abs() if mixed else x)
@@ -140,7 +161,7 @@ class Gamma(Signed):
 
     def over_size(self, op: Op, r: Tensor, z: Tensor) -> Tensor:
         # A sum without the bias, or of terms that are not rounded, may be of another sign than the output.
-        other = self.bias == "ignore" or r.dtype != op.dtype
+        other = self.without_bias or r.dtype != op.dtype
         return self.over(op, r, z) if other else super().over_size(op, r, z)
 
     def _favoured(self, w: Tensor) -> Tensor:

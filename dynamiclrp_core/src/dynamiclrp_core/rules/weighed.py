@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import reduce
 from typing import cast
 
 import torch
@@ -87,6 +88,20 @@ class Weighed:
         for start in range(0, columns, n):
             at = (self.dim, start, min(n, columns - start))
             yield self.f(self.w.narrow(*at)), at
+
+
+def beside(op: Op, entries: Entries, z: Tensor, shift: Tensor, *factors: Tensor) -> Entries:
+    """``entries`` and, if a read-out asks for it, the added term's share by size of the output ``z``.
+
+    ``|b| / (|b| + |z - b|) r``, where r is the product of ``factors``.
+    """
+    bias = op.row.bias
+    if bias is None or not op.wanted[bias]:
+        return entries
+    share = quotient(shift.sign(), shift.abs() + (z - shift).abs())
+    made = list(entries)
+    made[bias] = op.pull(reduce(torch.mul, factors, share), bias)
+    return made
 
 
 def spread(op: Op, entries: Entries, share: Tensor) -> Entries:
