@@ -93,8 +93,12 @@ class Stabilized(Rule):
         if self.epsilon == 0 or self.norm_scale:
             return self.over(op, c * z, z)
         size = z.abs()
-        s = c * size
-        s = torch.div(s, self._stabilized_size(size), out=spare(s))
+        whole = size.clamp(min=self.epsilon) if self.clip else size + self.epsilon
+        share = torch.div(
+            size, whole, out=spare(size)
+        )  # what was made first stays: the rest is free in one piece
+        del whole
+        s = torch.mul(share, c, out=spare(share))
         if op.ledger is not None:
             op.book("epsilon", dot(z, c) - dot(z, s))
         return s

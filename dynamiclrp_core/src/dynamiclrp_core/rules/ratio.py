@@ -59,7 +59,7 @@ class Ratio(Rule):
         if op.row.shift is not None:
             terms.append(op.row.shift(op) if self.constants == "absorb" else None)
         known = [t for t in terms if t is not None]
-        r = arriving if as_values else self._arrived(op, arriving, known, len(known) == len(terms))
+        r = arriving.clone() if as_values else self._arrived(op, arriving, known, len(known) == len(terms))
         s = self._divided(op, r, known)
         if op.ledger is not None:
             for t, live in zip(terms, [*op.live, False]):
@@ -89,17 +89,17 @@ class Ratio(Rule):
         return torch.mul(c, z, out=spare(z, c))
 
     def _divided(self, op: Op, r: Tensor, terms: list[Tensor]) -> Tensor:
-        """``r`` over the sum of all sizes. (A function: its temporaries are free memory for what follows.)"""
+        """``r`` over the sum of all sizes. ``r`` is the rule's own, and is used up."""
         whole = self._size(terms[0])
         for t in terms[1:]:
             whole = torch.add(whole, self._size(t), out=spare(whole, r))
+        total = None if op.ledger is None else r.sum(dtype=torch.float64)
         if self.epsilon:
-            out = op.spare(whole, r)
-            s = torch.div(r, torch.add(whole, self.epsilon, out=out), out=out)
+            s = torch.div(r, torch.add(whole, self.epsilon, out=op.spare(whole)), out=spare(r, whole))
         else:
             s = quotient(r, whole)
-        if op.ledger is not None:
-            op.book("epsilon", r.sum(dtype=torch.float64) - dot(whole, s))
+        if total is not None:
+            op.book("epsilon", total - dot(whole, s))
         return s
 
     def _size(self, t: Tensor) -> Tensor:
