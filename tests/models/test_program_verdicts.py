@@ -86,8 +86,8 @@ DIVIDED = Program(1050476, (
     Step("TopkBackward0-smallest", (0,), 3547401279), Step("LinalgPinvBackward0-wide", (1,), 786380417),
     Step("ForeachErfBackward0", (-1, 2), 2245042617),
     Step("ThresholdBackward1", (3,), 2377825397)))  # fmt: skip
-"""Found with seed 1050476. An entry of the pseudo-inverse, 0 in exact arithmetic, is -1.4e-17 of rounding; its
-erf is raised to a threshold of 2, and activations pass relevance on as it is: 2 is divided by -1.4e-17. In
+"""Found with seed 1050476. An entry of the pseudo-inverse, 0 in exact arithmetic, is -1.4e-17 of rounding;
+its erf is raised to a threshold of 2, and activations pass relevance on as it is: 2 is divided by -1.4e-17. In
 the program found no input had any of it in its map; the books had."""
 
 
