@@ -87,8 +87,8 @@ DIVIDED = Program(1050476, (
     Step("ForeachErfBackward0", (-1, 2), 2245042617),
     Step("ThresholdBackward1", (3,), 2377825397)))  # fmt: skip
 """Found with seed 1050476. An entry of the pseudo-inverse, 0 in exact arithmetic, is -1.4e-17 of rounding;
-its erf is raised to a threshold of 2, and activations pass relevance on as it is: 2 is divided by -1.4e-17. In
-the program found no input had any of it in its map; the books had."""
+its erf is raised to a threshold of 2, and activations pass relevance on as it is: 2 is divided by -1.4e-17.
+In the program found no input had any of it in its map; the books had."""
 
 
 def test_what_rounding_decides_is_told_from_what_is_wrong() -> None:
