@@ -53,6 +53,8 @@ ONCE = {
         Step("PowBackward2", (0,), 1731512361),
         Step("UpsampleNearestExact3DBackward0-factor", (2,), 3668648686),
         Step("DivBackward0-scalar", (3,), 3018351781)), inputs=2)),
+    "a constant right side of a factored matrix": ("default", Program(900232, (
+        Step("LinalgLuSolveBackward0", (0, -1), 1774482568),))),
     "winners among promised operands": ("default", Program(107, (
         Step("ScatterReduceBackward0-amin", (2, -1), 1204086873),), inputs=3)),
 }  # fmt: skip

@@ -43,7 +43,7 @@ _RECORDED = frozenset(
     cudnn_batch_norm miopen_batch_norm conv_depthwise3d _conv_depthwise2d
     threshold nan_to_num remainder fmod igamma igammac special_zeta round copy fill complex polar hypot ldexp
     copysign linalg_solve_ex _linalg_solve_ex linalg_solve_triangular cholesky_solve linalg_lstsq
-    _masked_softmax _unique2 fake_quantize_per_tensor_affine_cachemask
+    linalg_lu_solve _masked_softmax _unique2 fake_quantize_per_tensor_affine_cachemask
     _fake_quantize_per_tensor_affine_cachemask_tensor_qparams
     fake_quantize_per_channel_affine_cachemask""".split()
 )
