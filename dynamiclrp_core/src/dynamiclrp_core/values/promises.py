@@ -173,8 +173,9 @@ class Values:
         kept = (r.argument(node, "result") for r in recordings())
         value = next((t for t in kept if t is not None), None)
         if value is None:
-            drawn = op is not None and op.row.family == "stop"
-            raise self._lost(op, "the result", origin) if drawn else self._no_forward(node, origin)
+            if op is not None and op.row.family == "stop":
+                raise self._lost(op, "the result", origin)
+            raise self._no_forward(node, origin)
         self.stats.sources["recorded"] += 1
         return cast(Tensor, value)
 
