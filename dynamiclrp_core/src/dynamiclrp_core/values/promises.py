@@ -87,9 +87,10 @@ class Values:
     def absent(self, op: Op, i: int) -> bool:
         """Whether the call had no operand ``i`` (a norm without weight), or does not look at it."""
         row = op.row
-        if op.edges[i][0] is not None or i not in (*row.optional, *row.unused):
+        unused = i in row.unused
+        if op.edges[i][0] is not None or not (unused or i in row.optional):
             return False
-        if i in row.unused or getattr(op.node, "_saved_bias_sym_sizes_opt", None) == (0,):
+        if unused or getattr(op.node, "_saved_bias_sym_sizes_opt", None) == (0,):
             return True
         if op.kind.fields[i] is not None:
             return op.kept(i) is None
