@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import dynamiclrp_core as lrp
 import pytest
 from dynamiclrp_core.op import Op
@@ -10,7 +12,7 @@ from dynamiclrp_core.rules.defaults import Linear
 from torch import Tensor
 
 from .planted import Doubled
-from .program_checks import residue
+from .program_checks import Recorded, residue
 from .program_verdicts import ANSWERS, noise, trouble, without_node
 from .random_programs import Program, Step
 
@@ -116,3 +118,19 @@ def test_rounding_excuses_no_wrong_rule(program: Program, rules: str, node: str)
     """Wherever in the program it stands: some part of it is not decided by rounding, and shows it."""
     found = trouble(program, lrp.preset(rules) | lrp.override(**{node: Doubled()}))
     assert found and not found.startswith(ANSWERS)
+
+
+@pytest.mark.parametrize(("by", "said"), [(2.0**-52, "rounding decides\n"), (1e-6, "backward afterwards\n")])
+def test_torchs_own_gradients_may_differ_in_a_last_digit(
+    by: float, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two forwards of one program, by where their memory begins. A changed gradient is more than that."""
+    grads, calls = Recorded.grads, itertools.count()
+
+    def unlike(self: Recorded) -> list[Tensor | None]:
+        factor = 1 + by * (next(calls) % 2)
+        return [None if g is None else g * factor for g in grads(self)]
+
+    monkeypatch.setattr(Recorded, "grads", unlike)
+    program = Program(8, (Step("SinBackward0", (0,), 5), Step("FlipBackward0", (1,), 5)))
+    assert trouble(program, RULES).startswith(said)
