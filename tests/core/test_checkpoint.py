@@ -140,6 +140,19 @@ def test_arguments_that_are_no_tensors_or_have_no_gradient(reentrant: bool) -> N
     torch.testing.assert_close(r_x, by_hand)
 
 
+def test_any_number_of_arguments_without_a_gradient() -> None:
+    """The output is promised (sign saves nothing), so the region is run again on all of them."""
+    x = torch.randn(3, dtype=torch.float64, requires_grad=True)
+    constants = [torch.full((3,), k / 300, dtype=torch.float64) for k in range(300)]
+
+    def region(x: Tensor, *constants: Tensor) -> Tensor:
+        return x * torch.stack(constants).sum(0)
+
+    y = checkpoint(region, x, *constants, use_reentrant=True).sign() * x
+    plain = region(x, *constants).sign() * x
+    torch.testing.assert_close(lrp.relevance(y, x), lrp.relevance(plain, x))
+
+
 @REENTRANT
 def test_several_outputs_of_a_region_of_which_some_are_no_tensors(reentrant: bool) -> None:
     x = torch.randn(4, dtype=torch.float64, requires_grad=True)

@@ -108,6 +108,19 @@ def test_bounds_per_channel_and_per_pixel() -> None:
         lrp.relevance(y, x, rules=lrp.preset("epsilon-gamma-box", low=(0.0, 0.0), high=1.0))
 
 
+def test_at_the_corner_of_its_box_an_input_contributes_nothing() -> None:
+    """All relevance is absorbed, and no rounding of sums that cancel is divided by the stabilizer."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 1, 5).double()
+    low, high = -1.7, 2.3
+    w = conv.weight.detach()
+    x = torch.full_like(w, high).masked_fill(w > 0, low).requires_grad_()
+    run = lrp.propagate(conv(x), x, rules=lrp.preset("epsilon-gamma-box", low=low, high=high), ledger=True)
+    assert not run.relevance[0].any()
+    assert run.ledger is not None
+    assert run.ledger.by_cause["epsilon"] == pytest.approx(run.ledger.seed, rel=1e-12)
+
+
 def test_spread_conserves_what_biases_would_keep() -> None:
     model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)).double()
     x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)

@@ -12,7 +12,18 @@ from dynamiclrp_core import DynamicLRPError, MissingRule, NonFinite, Rules, Run,
 from dynamiclrp_core.graph import Graph
 from dynamiclrp_core.node import address, kind
 
-from .program_checks import Broken, Recorded, Unexplained, Unrunnable, answer, check, distance, hidden
+from .program_checks import (
+    Broken,
+    Look,
+    Recorded,
+    Unexplained,
+    Unrunnable,
+    answer,
+    check,
+    distance,
+    hidden,
+    relevance,
+)
 from .random_programs import Forward, Program
 
 PATIENCE = 60.0  # seconds to shrink one finding
@@ -69,30 +80,34 @@ def without_node(program: Program, node: str) -> Program:
 # -- what rounding decides --------------------------------------------------------------------------
 
 
-def noise(program: Program, rules: Rules) -> float:
-    """By how much the map changes with the last digit of the inputs: no check can be sharper than that.
+def noise(program: Program, rules: Rules, look: Look = relevance) -> float:
+    """By how much what is looked at changes with the last digits of the numbers that the program computes.
 
-    Infinite where it takes the map to a pole.
+    No check can be sharper than that. All tensors get other digits, not the inputs alone: what is divided
+    by rounding may be made of constants. Infinite where this takes the program to a pole.
     """
     try:
-        maps = [Recorded(program, shift=k * 2.0**-52).run(rules).relevance for k in (0, 1, -1, 2, -2)]
-    except NonFinite:
+        seen = [look(Recorded(program, jitter=k).run(rules, ledger=True)) for k in range(9)]
+    except (NonFinite, Unrunnable):
         return float("inf")
-    return max(distance(maps[0], other) for other in maps[1:])
+    off = [distance(seen[0], other) for other in seen[1:]]
+    return float("inf") if any(d != d for d in off) else max(off)
 
 
 def elsewhere(program: Program) -> Iterator[Program]:
-    """The program at other inputs, and without an eighth of its steps at a time.
+    """The program at other inputs, without an eighth of its steps at a time, and an eighth alone.
 
     A wrong rule in a program that rounding decides is wrong there too, and most of these are free of
     what made rounding decide.
     """
     for k in range(1, 4):
         yield replace(program, seed=program.seed + k)
-    size = max(1, len(program.steps) // 8)
-    for k in range(0, len(program.steps), size):
-        if len(program.steps) > size:
+    count = len(program.steps)
+    size = max(1, count // 8)
+    for k in range(0, count, size):
+        if count > size:
             yield program.without(k, k + size)
+            yield program.without(k + size, count).without(0, k)
 
 
 # -- the verdict ------------------------------------------------------------------------------------
@@ -119,7 +134,7 @@ def trouble(program: Program, rules: Rules) -> str:
 
 
 def verdict(program: Program, rules: Rules) -> tuple[str, bool]:
-    """``trouble`` before it looks elsewhere, and whether what fails is within ``noise``."""
+    """``trouble`` before it looks elsewhere, and whether a tenth of what fails is within ``noise``."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -130,7 +145,8 @@ def verdict(program: Program, rules: Rules) -> tuple[str, bool]:
     except Unrunnable:
         return "", False
     except Broken as error:
-        by_rounding = error.size < torch.inf and error.size <= noise(program, rules)
+        # What a wrong rule is off by stays what it was to many digits: a tenth is plenty.
+        by_rounding = error.size < torch.inf and error.size <= 10 * noise(program, rules, error.look)
         return f"{error.check}\n{error}", by_rounding
     except DynamicLRPError as error:
         return f"{type(error).__name__} {str(error).splitlines()[0].split(':')[0]}\n{error}", False

@@ -178,18 +178,28 @@ def _batch_first(y: Tensor, dim: int | None, n: int) -> Tensor:
 
 @dataclass
 class Forward:
-    """One run of a program. ``row``: only this sample of the batch; ``trainable``: the constants are."""
+    """One run of a program. ``row``: only this sample of the batch; ``trainable``: the constants are.
+    ``jitter``: other last digits of every tensor, others for each number other than 0."""
 
     program: Program
     trainable: bool = False
     row: int | None = None
+    jitter: int = 0
 
     def start(self) -> list[Tensor]:
         g = torch.Generator().manual_seed(self.program.seed)
         made = [
             torch.randn(BATCH, WIDTH, generator=g, dtype=torch.float64) for _ in range(self.program.inputs)
         ]
-        return [self._of_row(t, 0).clone().requires_grad_() for t in made]
+        return [self._jittered(self._of_row(t, 0).clone(), 0).requires_grad_() for t in made]
+
+    def _jittered(self, x: Tensor, seed: int) -> Tensor:
+        """``x`` as if it had been rounded otherwise. Its node, and what that saved, do not see it."""
+        if self.jitter:
+            g = torch.Generator().manual_seed(seed + self.jitter)
+            by = torch.randint(-2, 3, x.shape, generator=g).to(x.dtype) * torch.finfo(x.dtype).eps
+            x.data = x.data * (1 + by)
+        return x
 
     def _of_row(self, t: Tensor, dim: int) -> Tensor:
         return t if self.row is None else t.narrow(dim, self.row, 1)
@@ -203,16 +213,16 @@ class Forward:
         for read, shape, constant in zip(step.reads, sample.shapes, constants):
             if read == CONSTANT:
                 own = self._of_row(constant, shape.split().index("n")) if "n" in shape.split() else constant
-                operands.append(own.clone().requires_grad_(self.trainable))
+                operands.append(self._jittered(own.clone(), step.seed).requires_grad_(self.trainable))
             else:
                 operands.append(_adapted(made[read], shape, sample.domain, rng))
         results = [
             _batch_first(y, dim, BATCH if self.row is None else 1)
             for y, dim in zip(_results(sample.call(*operands)), batched)
         ]
-        if len(results) > 1 and rng.random() < 0.5:
-            return torch.cat([y.reshape(len(y), -1) for y in results], -1)
-        return rng.choice(results)
+        whole = len(results) > 1 and rng.random() < 0.5
+        y = torch.cat([y.reshape(len(y), -1) for y in results], -1) if whole else rng.choice(results)
+        return self._jittered(y, step.seed)
 
     def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """All tensors of the program."""

@@ -53,6 +53,8 @@ ONCE = {
         Step("PowBackward2", (0,), 1731512361),
         Step("UpsampleNearestExact3DBackward0-factor", (2,), 3668648686),
         Step("DivBackward0-scalar", (3,), 3018351781)), inputs=2)),
+    "a constant right side of a factored matrix": ("default", Program(900232, (
+        Step("LinalgLuSolveBackward0", (0, -1), 1774482568),))),
     "winners among promised operands": ("default", Program(107, (
         Step("ScatterReduceBackward0-amin", (2, -1), 1204086873),), inputs=3)),
 }  # fmt: skip
@@ -89,8 +91,13 @@ def test_programs_have_what_they_are_made_for() -> None:
 
 
 def test_what_cannot_be_booked_inside_a_reentrant_checkpoint_is_an_answer() -> None:
-    program = Program(1050335, (Step("EmbeddingRenormBackward0", (0,), 2815237098, region=429),), inputs=2)
+    program = Program(900232, (Step("CopySlices-0-d", (-1, 0), 4, region=429),), inputs=2)
     assert trouble(program, fuzz.TABLES["default"]).startswith("not booked")
+
+
+def test_a_draw_inside_a_reentrant_checkpoint_is_booked() -> None:
+    program = Program(1050335, (Step("EmbeddingRenormBackward0", (0,), 2815237098, region=429),), inputs=2)
+    assert trouble(program, fuzz.TABLES["default"]) == ""
 
 
 def test_a_planted_bug_is_found_and_shrunk() -> None:

@@ -257,6 +257,28 @@ def test_a_solution_belongs_to_its_right_side() -> None:
     assert float(ra.sum()) == pytest.approx(float(y.detach().sum()))
 
 
+def test_a_factored_matrix_is_scaled_by_its_upper_factor() -> None:
+    a = (random(3, 3) + 3 * torch.eye(3, dtype=torch.float64)).requires_grad_()
+    b = random(3, 2, seed=1)
+    lu, pivots = linalg.lu_factor(a)
+    with lrp.record():
+        y = linalg.lu_solve(lu, pivots, b)
+    run = lrp.propagate(y, a, at=lu, ledger=True)
+    p, lower, upper = (t.detach() for t in torch.lu_unpack(lu, pivots))
+    for i in range(3):
+        for j in range(3):
+            if j < i:
+                assert run.at[0][i, j] == 0
+                continue
+            step = torch.zeros_like(upper)
+            step[i, j] = 1e-6
+            far, near = (linalg.solve(p @ lower @ (upper + s * step), b).sum() for s in (1, -1))
+            slope = float(far - near) / 2e-6
+            assert float(run.at[0][i, j]) == pytest.approx(-slope * float(upper[i, j]), rel=1e-6)
+    assert float(run.relevance[0].sum()) == pytest.approx(float(y.detach().sum()))
+    assert run.ledger is not None and run.ledger.closed, run.ledger
+
+
 def test_matrix_exponential_is_its_secant_from_0() -> None:
     diagonal = torch.diag(leaf(0.7, -2.0).detach()).requires_grad_()
     (r,) = lrp.relevance(linalg.matrix_exp(diagonal).diagonal(), diagonal)

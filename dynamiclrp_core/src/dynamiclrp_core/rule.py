@@ -176,7 +176,7 @@ class Row:
     columns: bool = False
     bias: int | None = None
     optional: tuple[int, ...] = ()
-    unused: tuple[int, ...] = ()
+    unused: tuple[int, ...] | range = ()
     shift: Callable[[Op], Tensor | None] | None = None
     stands_in: bool = False
     scaled: Callable[[Op, Tensor, Tensor, bool], Tensor] | None = None

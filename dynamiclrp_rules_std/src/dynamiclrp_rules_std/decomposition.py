@@ -24,11 +24,13 @@ class Solved(Rule):
     """``A^-1 B``: all to the right side B, in which it is linear, as to a numerator.
 
     If A alone is live, Euler's theorem with its ``degree``. A triangular matrix with a diagonal of ones
-    that are not read has none, and is refused.
+    that are not read has none, and is refused. Of an A that is given as ``factors`` L and U in one tensor,
+    U has the degree; L has a diagonal of ones, so 0, and gets nothing.
     """
 
     above: int = 1
     degree: float = -1.0
+    factors: bool = False
     conserves: ClassVar[Conserves] = "exact"
 
     def coefficient(self, op: Op, *c: Tensor | None) -> Entries:
@@ -43,7 +45,7 @@ class Solved(Rule):
                     f"{op.row.node}: relevance of a matrix with an implied diagonal of ones, which scaling "
                     "does not change, has no rule.\n  cure: detach it, or write the ones into it"
                 )
-            entries[below] = matrix / self.degree
+            entries[below] = (matrix.triu() if self.factors else matrix) / self.degree
         return entries
 
 
@@ -79,6 +81,11 @@ def _lu_degree(op: Op) -> Tensor:
 def _lstsq(op: Op, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     made = linalg.lstsq(a, b)
     return made[0], made[1]
+
+
+def _lu_solve(op: Op, lu: Tensor, b: Tensor) -> Tensor:
+    s = op.saved
+    return linalg.lu_solve(lu, s.pivots, b, left=s.left, adjoint=s.adjoint)
 
 
 def _triangular(op: Op, a: Tensor, b: Tensor) -> Tensor:
@@ -120,6 +127,7 @@ ROWS = (
     # -- solutions ----------------------------------------------------------------------------------
     _solved("LinalgSolveExBackward0", "A B", Solved(), results="result",
         forward=lambda op, a, b: linalg.solve(a, b, left=op.saved.left)),
+    _solved("LinalgLuSolveBackward0", "LU B", Solved(factors=True), results="result", forward=_lu_solve),
     _solved("LinalgSolveTriangularBackward0", "self B", Solved(), results="result",
         forward=_triangular),
     _solved("LinalgLstsqBackward0", "self b", Solved(), results="solution", forward=_lstsq),

@@ -27,13 +27,6 @@ linalg = torch.linalg
 # -- linear algebra -----------------------------------------------------------------------------------
 
 
-def _lu_solve(op: Op, lu: Tensor, b: Tensor) -> Tensor:
-    """The matrix that was factored, put together again, and its solution."""
-    p, lower, upper = torch.lu_unpack(lu, op.saved.pivots)
-    a = p @ (lower @ upper)
-    return linalg.solve(a.mH if op.saved.adjoint else a, b, left=op.saved.left)
-
-
 def _lu_unpack(op: Op, lu: Tensor) -> tuple[Tensor, Tensor]:
     k = min(lu.shape[-2:])
     left, top = lu[..., :k], lu[..., :k, :]
@@ -100,7 +93,6 @@ ROWS = (
     # -- linear algebra -----------------------------------------------------------------------------
     homogeneous("CholeskyBackward0", degree=0.5, results="result",
         forward=lambda op, x: linalg.cholesky(x, upper=op.saved.upper)),
-    composite("LinalgLuSolveBackward0", "LU B", results="result", forward=_lu_solve),
     composite("LuUnpackBackward0", "LU_data", forward=_lu_unpack),
     composite("TriangularSolveBackward0", "self A", results="solution", forward=_triangular_solve),
     composite("OrmqrBackward0", "self input2 input3", results="result", forward=_ormqr),

@@ -15,8 +15,8 @@ from .hookspecs import hookimpl
 
 DYNAMICLRP_TORCH = "2.13"
 
-ANY = tuple(range(256))
-"""Operand numbers: untracked ones among them need not be known."""
+ANY = range(2**31)
+"""All operand numbers: untracked operands need not be known."""
 
 ROWS = (
     custom("CopySlices", SliceWrite(), "self src", forward=written),

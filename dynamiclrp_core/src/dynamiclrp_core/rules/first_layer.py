@@ -111,12 +111,9 @@ class ZBox(_OfWeights):
             yield name, f"tensor of {tuple(value.shape)}" if isinstance(value, Tensor) else value
 
     def of_weights(self, op: Op, r: Tensor, i: int, w: Tensor) -> Entries:
+        # n = (x - low) w+ + (x - high) w-: no negative term within the bounds, so nothing cancels.
         x = op.input(i).to(r.dtype)
-        terms = (
-            (x, w),
-            (-_filling(self.low, x), w.clamp(min=0)),
-            (-_filling(self.high, x), w.clamp(max=0)),
-        )
+        terms = ((x - _filling(self.low, x), w.clamp(min=0)), (x - _filling(self.high, x), w.clamp(max=0)))
         z = sum(cast(Tensor, op.forward(*placed(op, i, a, v))) for a, v in terms)
         s = self.over(op, r, cast(Tensor, z))
         relevance = sum(a * op.pull(s, i, *placed(op, i, None, v)) for a, v in terms)

@@ -14,7 +14,7 @@ node). Sources are tried from exact and free to costly:
                constant of a sum is a difference, too
 6. inverse:    a consumer that saved f(x) and has an inverse (tanh, sigmoid, exp); loses digits, so the
                run notes it
-7. recorded:   ``record()`` kept an untracked operand
+7. recorded:   ``record()`` kept an untracked operand, or the result of a draw or a comparison
 
 and last ``Unrecoverable``. Values depend only on nodes nearer the input, so resolving on demand cannot
 deadlock; the stack is explicit, so depth is no limit; a value is computed at most once per run, and
@@ -87,9 +87,10 @@ class Values:
     def absent(self, op: Op, i: int) -> bool:
         """Whether the call had no operand ``i`` (a norm without weight), or does not look at it."""
         row = op.row
-        if op.edges[i][0] is not None or i not in (*row.optional, *row.unused):
+        unused = i in row.unused
+        if op.edges[i][0] is not None or not (unused or i in row.optional):
             return False
-        if i in row.unused or getattr(op.node, "_saved_bias_sym_sizes_opt", None) == (0,):
+        if unused or getattr(op.node, "_saved_bias_sym_sizes_opt", None) == (0,):
             return True
         if op.kind.fields[i] is not None:
             return op.kept(i) is None
@@ -142,7 +143,9 @@ class Values:
             op = self.sweep.op(node)
             try:
                 if op is None or op.row.forward is None:
-                    raise self._no_forward(node, origin)
+                    self.memo.setdefault(node, {})[nr] = self._result(node, op, origin)
+                    stack.pop()
+                    continue
                 operands, missing = self._operands(op, origin, lost)
                 if missing:
                     stack.extend(missing)
@@ -165,6 +168,17 @@ class Values:
             stack.pop()
         if wanted in lost:
             raise lost[wanted]
+
+    def _result(self, node: Node, op: Op | None, origin: Op) -> Tensor:
+        """What no row computes again (a draw): recorded."""
+        kept = (r.argument(node, "result") for r in recordings())
+        value = next((t for t in kept if t is not None), None)
+        if value is None:
+            if op is not None and op.row.family == "stop":
+                raise self._lost(op, "the result", origin)
+            raise self._no_forward(node, origin)
+        self.stats.sources["recorded"] += 1
+        return cast(Tensor, value)
 
     def _operands(
         self, op: Op, origin: Op, lost: dict[Node, Unrecoverable]
@@ -221,7 +235,7 @@ class Values:
         error = Unrecoverable(
             f"{kind(origin.node)} needs a forward value that depends on {what} of "
             f"{kind(op.node)} (output shape {tuple(op.shape)}), which autograd does not keep.\n"
-            "  cure: run the forward under `with dynamiclrp_core.values.record():` (in this thread), or use "
+            "  cure: run the forward under `with dynamiclrp_core.record():` (in this thread), or use "
             'coefficient rules (rules="default" asks for nothing here)'
         )
         error.position = self.sweep.graph.position[op.node]

@@ -43,9 +43,14 @@ _RECORDED = frozenset(
     cudnn_batch_norm miopen_batch_norm conv_depthwise3d _conv_depthwise2d
     threshold nan_to_num remainder fmod igamma igammac special_zeta round copy fill complex polar hypot ldexp
     copysign linalg_solve_ex _linalg_solve_ex linalg_solve_triangular cholesky_solve linalg_lstsq
-    _masked_softmax _unique2 fake_quantize_per_tensor_affine_cachemask
+    linalg_lu_solve _masked_softmax _unique2 fake_quantize_per_tensor_affine_cachemask
     _fake_quantize_per_tensor_affine_cachemask_tensor_qparams
     fake_quantize_per_channel_affine_cachemask""".split()
+)
+# Calls whose result nobody computes again: draws, and comparisons in place (others have no node).
+_RESULTS = frozenset(
+    """bernoulli bernoulli_ cauchy_ exponential_ geometric_ log_normal_ normal normal_ poisson random_
+    uniform_ _standard_gamma _standard_gamma_grad eq_ ge_ gt_ le_ lt_ ne_ embedding_renorm_""".split()
 )
 # In-place calls that save a clone of what they write over: its node is the latest when the call is seen.
 _CLONES_FIRST = frozenset({"ThresholdBackward1"})
@@ -176,6 +181,7 @@ class _Plan(NamedTuple):
     defaults: dict[str, Any]
     written: str | None
     overwritten: bool
+    result: bool
 
 
 @cache
@@ -184,14 +190,15 @@ def _plan(func: Any) -> _Plan | None:
         return None  # a higher-order operator, such as flex_attention
     full = func._schema.name.removeprefix("aten::")
     name = full.rstrip("_")
-    if name not in _RECORDED and not name.startswith("_foreach_"):
+    result = full in _RESULTS
+    if not result and name not in _RECORDED and not name.startswith("_foreach_"):
         return None
     camel = "".join(part[:1].upper() + part[1:] for part in name.removesuffix("_forward").split("_"))
     camel = re.sub(r"\d[a-z]", lambda found: found[0].upper(), camel)  # slow_conv2d: SlowConv2D
     written = "self" if full != name else None
     arguments = tuple(a.name for a in func._schema.arguments)
     defaults = {a.name: a.default_value for a in func._schema.arguments if a.has_default_value()}
-    return _Plan(camel, arguments, defaults, written, name in ("copy", "fill"))
+    return _Plan(camel, arguments, defaults, written, result or name in ("copy", "fill"), result)
 
 
 class _Mode(TorchDispatchMode):
@@ -211,13 +218,14 @@ class _Mode(TorchDispatchMode):
         writes = func.__name__.partition(".")[0].endswith("_")
         # A parameter is initialised by writes without grad: they read nothing of what it was.
         self._recording.versions.watch(args[1:] if writes and not grad else args, grad)
-        if grad:
-            plan = _plan(func)
-            if plan is not None:
-                self._keep(plan, args, kwargs or {})
-        return func(*args, **(kwargs or {}))
+        plan = _plan(func) if grad else None
+        kept = None if plan is None else self._keep(plan, args, kwargs or {})
+        made = func(*args, **(kwargs or {}))
+        if plan is not None and plan.result and kept is not None:
+            kept["result"] = made.clone()
+        return made
 
-    def _keep(self, plan: _Plan, args: Any, kwargs: Any) -> None:
+    def _keep(self, plan: _Plan, args: Any, kwargs: Any) -> dict[str, Any] | None:
         tracked = False
         kept: dict[str, Any] = dict(plan.defaults)
         for name, value in [*zip(plan.arguments, args), *kwargs.items()]:
@@ -239,6 +247,7 @@ class _Mode(TorchDispatchMode):
                 kept[name] = value
         if tracked:
             self._recording.keep(plan.name, kept)
+        return kept if tracked else None
 
 
 @contextmanager

@@ -59,10 +59,9 @@ SAMPLES = (
     # -- linear algebra ----------------------------------------------------------------------------
     of("CholeskyBackward0", quietly(lambda a: torch.cholesky(symmetric(a)))),
     of("CholeskyBackward0", quietly(lambda a: torch.cholesky(symmetric(a), upper=True)), label="upper"),
-    of("LinalgLuSolveBackward0", lambda a, b: linalg.lu_solve(*linalg.lu_factor(near(a)), b), *RIGHT,
-        live=((1,), (0, 1))),
+    of("LinalgLuSolveBackward0", lambda a, b: linalg.lu_solve(*linalg.lu_factor(near(a)), b), *RIGHT),
     of("LinalgLuSolveBackward0", lambda a, b: linalg.lu_solve(*linalg.lu_factor(near(a)), b.mT, left=False,
-        adjoint=True), *RIGHT, live=((1,), (0, 1)), label="right"),
+        adjoint=True), *RIGHT, label="right"),
     of("LuUnpackBackward0", lambda a: torch.lu_unpack(a, torch.ones(len(a), 3, dtype=torch.int32))[1:]),
     of("LuUnpackBackward0", lambda a: torch.lu_unpack(a, torch.ones(len(a), 2, dtype=torch.int32))[1:],
         "n 3 2", label="tall"),
