@@ -94,9 +94,8 @@ class Stabilized(Rule):
             return self.over(op, c * z, z)
         size = z.abs()
         whole = size.clamp(min=self.epsilon) if self.clip else size + self.epsilon
-        share = torch.div(
-            size, whole, out=spare(size)
-        )  # what was made first stays: the rest is free in one piece
+        # What was made first stays: what is free is in one piece, and stays with the process.
+        share = torch.div(size, whole, out=spare(size))
         del whole
         s = torch.mul(share, c, out=spare(share))
         if op.ledger is not None:
@@ -192,7 +191,7 @@ class Epsilon(Stabilized):
             r = reduce(torch.mul, factors)
             op.book("bias", (r * (1 - share.abs())).sum())
             op.book("epsilon", dot(r, share.abs()) - dot(rest, s))
-        del rest, size, share, z  # the peak of a run is in the product
+        del rest, size, share  # the peak of a run is in the product
         return op.pulls(s)
 
     def _shift(self, op: Op) -> Tensor | None:
