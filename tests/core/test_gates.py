@@ -225,3 +225,16 @@ def test_what_is_filled_in_inside_a_function_is_an_entry_of_nothing(value: float
             f = math.exp(1 / (1 + math.exp(-v)))
             assert c == pytest.approx((f - at_zero) / v if v else at_zero / 4, rel=1e-12)
     assert run.ledger.closed
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_gate_whose_factors_were_cut_into_patches(padding: int) -> None:
+    """x * sigmoid(x), in patches: cut before or after, it is the same function of x."""
+    x = torch.randn(1, 2, 3, 3, dtype=torch.float64, requires_grad=True)
+
+    def patches(t: Tensor) -> Tensor:
+        return F.unfold(t, 2, padding=padding)
+
+    (expected,) = lrp.relevance(patches(x * x.sigmoid()), x)
+    for y in (patches(x) * patches(x.sigmoid()), patches(x.sigmoid()) * patches(x)):
+        torch.testing.assert_close(lrp.relevance(y, x)[0], expected)
