@@ -234,7 +234,8 @@ def same_index_map(op: Op, region: Region) -> bool:
     ops = [cast("Op", sweep.op(n)) for n in region.nodes]
     if not any(o.row.family == "moving" for o in ops):
         return True
-    maps: dict[Edge, Tensor] = {region.x: entries_of(region.x)}
+    # Not integers: torch lacks kernels for them (unfold), and what padding fills in is no entry's number.
+    maps: dict[Edge, Tensor] = {region.x: entries_of(region.x).double() + 0.5}
     for o in [*reversed(ops), op]:
         arriving = [maps[e] for e, live in zip(o.edges, o.live) if live]
         if o.row.family == "moving":

@@ -74,8 +74,9 @@ class Ratio(Rule):
                 entries.append(Value(torch.mul(s, size, out=spare(size, s))))
             else:
                 # d|t|/dx and d(t^2)/dx / x: the coefficient whose product with x is the share.
-                slope = t.sign() if self.power == "absolute" else t.clone()
-                entries.append(_scaled(torch.mul(s, slope, out=spare(slope, s)), w))
+                sign = t.sign() if self.power == "absolute" else None
+                entry = s * t if sign is None else torch.mul(s, sign, out=spare(sign, s))
+                entries.append(_scaled(entry, w))
         return entries
 
     @staticmethod
@@ -150,7 +151,7 @@ class ProductRatio(Rule):
         if op.live_factors < 2:
             return op.pulls(ci)
         return [
-            share if share is None else torch.mul(op.pull(ci, i), share, out=spare(share, ci))
+            None if share is None else torch.mul(op.pull(ci, i), share, out=spare(share, ci))
             for i, share in enumerate(self._shares(op, lambda: ci * op.output()))
         ]
 
@@ -159,17 +160,16 @@ class ProductRatio(Rule):
         if op.live_factors < 2:
             return [Value(ri) if live else None for live in op.live]
         return [
-            share if share is None else Value(torch.mul(ri, share, out=spare(share, ri)))
+            None if share is None else Value(torch.mul(ri, share, out=spare(share, ri)))
             for share in self._shares(op, lambda: ri)
         ]
 
     def _shares(self, op: Op, r: Callable[[], Tensor]) -> list[Tensor | None]:
+        """The share of each factor that is wanted. ``r``: what arrives, for the ledger alone."""
         sizes = [op.input(i).abs() for i in range(2)]
         whole = sizes[0] + sizes[1]
-        if self.epsilon:
-            whole = torch.add(whole, self.epsilon, out=spare(whole))
-        else:
-            whole = torch.where(whole == 0, 1, whole)
+        # 0 of 0 is 0, whatever it is divided by.
+        whole = torch.add(whole, self.epsilon or torch.finfo(whole.dtype).tiny, out=spare(whole))
         if op.ledger is not None:
             op.book("epsilon", (r() * (1 - sizes[0] / whole - sizes[1] / whole)).sum())
         return [
